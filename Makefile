@@ -1,0 +1,47 @@
+# make demo | demo-docker | test | check | bench | clean     (PYTHON=python3.12 make … takes another interpreter)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOGS := .demo/logs
+CORAL_HOME ?= $(CURDIR)/.demo/home
+ROOMS := coralord_lightning/spec/*,coralord_lightning/sources/*,coralord_lightning/store/*,coralord_lightning/builder/*
+
+.PHONY: demo demo-docker test check bench clean
+
+demo: $(READY)
+	CORAL_HOME="$(CORAL_HOME)" $(BIN)/python examples/digits/train.py --logs $(LOGS)
+	@printf '\n== the same once more: nothing is rebuilt ==\n\n'
+	CORAL_HOME="$(CORAL_HOME)" $(BIN)/python examples/digits/train.py --logs $(LOGS)
+
+demo-docker: $(READY)
+	CORAL_HOME="$(CORAL_HOME)" $(BIN)/python examples/digits/train.py examples/digits/digits-docker.yaml --logs $(LOGS)
+	@printf '\n== the same once more: nothing is rebuilt, no container is started ==\n\n'
+	CORAL_HOME="$(CORAL_HOME)" $(BIN)/python examples/digits/train.py examples/digits/digits-docker.yaml --logs $(LOGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m coverage report --include='$(ROOMS)' --fail-under=90
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python benchmarks/hit.py
+
+clean:
+	rm -rf .demo .coverage .coverage.* htmlcov build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .import_linter_cache lightning_logs
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# torch comes first and alone, so that nothing else brings another one.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than Python 3.11, or not there; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(READY)

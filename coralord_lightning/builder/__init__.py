@@ -1,0 +1,1 @@
+"""Makes a plan true: extract, run the pipeline, admit what came out."""

@@ -1,0 +1,151 @@
+"""One locked-down DuckDB connection, and what its errors mean to a user. Never opens what is not named.
+
+It reads the named files and `coral://`, nothing else, and no setting can be changed once it is open.
+Source: `reliability.md` section 3, "DuckDB, in order". `execute(sql, parameters)` and `register` would import pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from coralord_lightning.builder.field_sql import MARK
+from coralord_lightning.errors import BuildError, CoralError, SourceFormatError, StoreFullError
+from coralord_lightning.spec.predicate import quote_literal
+
+__all__ = ["Complaints", "arrow_reader", "open_locked"]
+
+
+def open_locked(
+    paths: Sequence[str],
+    *,
+    filesystem: Any | None,
+    temp_dir: Path,
+    threads: int,
+    memory_bytes: int | None,
+) -> duckdb.DuckDBPyConnection:
+    """An in-memory database that can read the given paths only.
+
+    Args:
+        filesystem: what serves `coral://`; None where nothing is remote.
+        temp_dir: where large sorts spill to.
+    """
+    folders = ["coral://"] if filesystem is not None else []
+    connection = duckdb.connect(":memory:")
+    try:
+        if filesystem is not None:
+            connection.register_filesystem(filesystem)
+        for setting in _settings(paths, folders, temp_dir, threads, memory_bytes):
+            connection.execute(f"SET {setting}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _settings(
+    paths: Sequence[str], folders: Sequence[str], temp_dir: Path, threads: int, memory_bytes: int | None
+) -> Iterator[str]:
+    yield "autoinstall_known_extensions = false"
+    yield "autoload_known_extensions = false"
+    yield "allow_community_extensions = false"
+    yield "allow_persistent_secrets = false"
+    yield "allow_unredacted_secrets = false"
+    yield "python_enable_replacements = false"
+    yield f"temp_directory = {quote_literal(str(temp_dir))}"
+    yield f"allowed_paths = [{', '.join(map(quote_literal, paths))}]"
+    yield f"allowed_directories = [{', '.join(map(quote_literal, folders))}]"
+    yield "enable_external_access = false"
+    if memory_bytes is not None:
+        yield f"memory_limit = '{memory_bytes}B'"
+    yield f"threads = {threads}"
+    yield "preserve_insertion_order = true"
+    yield "TimeZone = 'UTC'"
+    yield "ieee_floating_point_ops = true"
+    yield "integer_division = false"
+    yield "enable_progress_bar = false"
+    yield "lock_configuration = true"
+
+
+def arrow_reader(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> Any:
+    """Stream a query's rows as Arrow batches; the method's name differs between DuckDB versions."""
+    relation = cursor.sql(sql)
+    read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
+    return read(batch_rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaints:
+    """Turns what DuckDB raises into errors of ours.
+
+    Args:
+        subject: what a message is about where no file can be told: the record set.
+        names: path as DuckDB knows it -> logical name of the file.
+        filesystem: what serves `coral://`, which keeps the errors of requests.
+    """
+
+    subject: str
+    names: Mapping[str, str]
+    filesystem: Any | None
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raise errors of ours for DuckDB's.
+
+        Raises:
+            SourceError: a file cannot be read, or a request failed.
+            StoreFullError: no room to sort.
+            BuildError: anything else; its message is DuckDB's.
+        """
+        try:
+            yield
+        except (duckdb.Error, OSError, ValueError) as error:
+            # pyarrow raises OSError and ValueError for what fails while a stream is read
+            failure = self.filesystem.take_failure() if self.filesystem is not None else None
+            raise failure or self.error(str(error)) from error
+
+    def error(self, text: str) -> CoralError:
+        """The error that a DuckDB message stands for."""
+        if MARK in text:
+            return _value_error(text[text.index(MARK) :])
+        message = text.strip().split("\n\n")[0].removeprefix("Invalid Input Error: ")
+        if "no space left on device" in text.lower() or "max_temp_directory_size" in text:
+            return StoreFullError(
+                self.subject, "no room to sort its rows", facts={"got": message}, remedy="make room on the disk"
+            )
+        if "out of memory" in text.lower():
+            remedy = "select fewer fields, drop order_by, or build where there is more memory"
+            return BuildError(self.subject, "its rows do not fit into memory", facts={"got": message}, remedy=remedy)
+        named = [path for path in sorted(self.names, key=len, reverse=True) if path in text]
+        for path in named:
+            message = message.replace(path, self.names[path])
+        names = list(dict.fromkeys(self.names.values()))
+        if named or len(names) == 1:
+            return SourceFormatError(
+                self.names[named[0]] if named else names[0],
+                "cannot be read as the format that the Croissant file declares",
+                facts={"got": message},
+                remedy="fetch the file again, or correct its encodingFormat in the Croissant file",
+            )
+        return BuildError(
+            self.subject,
+            "its rows could not be read",
+            facts={"got": message, "files": ", ".join(names[:8])},
+            remedy="check the files named here; if they are whole, report this message",
+        )
+
+
+def _value_error(text: str) -> SourceFormatError:
+    """The error for a value that a field's type or shape does not allow; `field_sql` wrote the text."""
+    _, file, field, value, wanted = (text.partition("\n")[0].split("|") + [""] * 4)[:5]
+    return SourceFormatError(
+        file,
+        f"a value of field '{field}' {wanted}",
+        facts={"got": value, "field": field},
+        remedy=f"correct the file, or the dataType or arrayShape of '{field}' in the Croissant file",
+    )

@@ -1,0 +1,291 @@
+"""Selected rows out of pinned files, as Arrow: which rows, in which order, of which types. Never runs users' code.
+
+One connection, locked down, for as long as the extractor is open. SQL is made in `split_sql` and `field_sql`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from coralord_lightning.builder.batching import rebatch
+from coralord_lightning.builder.buffers import numbers
+from coralord_lightning.builder.duck import Complaints, arrow_reader, open_locked
+from coralord_lightning.builder.field_sql import element_type
+from coralord_lightning.builder.reshape import reshape, row_width
+from coralord_lightning.builder.scans import Table, csv_table, json_table, parquet_table, scan_of, write_rows
+from coralord_lightning.builder.split_sql import Rows, overlap_pairs, overlap_query, split_query, unassigned_query
+from coralord_lightning.errors import BuildError, SourceMissingError, SplitError
+from coralord_lightning.spec.plan import BatchBounds, Job, LocalFile, Location, Partition, RemoteFile, SourceFile
+from coralord_lightning.spec.selection import InlineData, Selection
+
+__all__ = ["Extractor", "RemoteReader", "open_extractor"]
+
+_HEAD_BYTES = 1024 * 1024
+_GLOB = frozenset("*?[")
+
+
+class RemoteReader(Protocol):
+    """The file system that serves `coral://`; `sources` has the one."""
+
+    def path_of(self, name: str) -> str:
+        """The `coral://` path of a remote source."""
+        ...
+
+    def read_at(self, path: str, start: int, stop: int) -> bytes:
+        """Bytes [start, stop), cut at the file's end."""
+        ...
+
+    def take_failure(self) -> Exception | None:
+        """The first error since the last call."""
+        ...
+
+
+class Extractor:
+    """Reads the rows of a selection; a context manager.
+
+    Args:
+        sources: the plan's, in its order; partitions count in it.
+        locations: where sources lie, by name; nothing for "inline".
+        filesystem_factory: makes the file system for remote sources; called only if there are any.
+        threads: of DuckDB; rows and their order are the same for any number.
+        memory_bytes: DuckDB's limit; None: its own default.
+        temp_dir: where to put what does not fit into memory; None: the system's place for that.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        sources: Sequence[SourceFile],
+        locations: Mapping[str, Location],
+        batch: BatchBounds,
+        *,
+        filesystem_factory: Callable[[Mapping[str, Location]], Any],
+        threads: int = 1,
+        memory_bytes: int | None = None,
+        temp_dir: Path | None = None,
+    ) -> None:
+        self._selection = selection
+        self._sources = tuple(sources)
+        self._locations = locations
+        self._batch = batch
+        self._filesystem_factory = filesystem_factory
+        self._threads = threads
+        self._memory_bytes = memory_bytes
+        self._temp_dir = temp_dir
+        self._stack = ExitStack()
+        self._paths: dict[str, str] = {}
+        self._tables: dict[int, Table] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coral-", dir=self._temp_dir)))
+            remote = {n: place for n, place in self._locations.items() if isinstance(place, RemoteFile)}
+            self._filesystem: RemoteReader | None = self._filesystem_factory(remote) if remote else None
+            self._paths = {source.name: self._path_for(source, folder) for source in self._sources}
+            self._complaints = Complaints(
+                subject=self._selection.record_set,
+                names={path: name for name, path in self._paths.items()},
+                filesystem=self._filesystem,
+            )
+            self._connection = open_locked(
+                [path for path in self._paths.values() if not path.startswith("coral://")],
+                filesystem=self._filesystem,
+                temp_dir=folder / "spill",
+                threads=self._threads,
+                memory_bytes=self._memory_bytes,
+            )
+            stack.callback(self._connection.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def read(self, partition: Partition, split: str) -> pa.RecordBatchReader:
+        """The rows of one split in one partition, cut by `rebatch`; file order unless `order_by` says otherwise.
+
+        Returns:
+            A reader of the selection's fields in canonical types. Reading raises what `SourceError`s there are.
+        Raises:
+            SourceError: a file cannot be read as described.
+        """
+        fields = self._selection.fields
+        with self._complaints.translated():
+            sql = split_query(self._rows(partition), split)
+            stream = arrow_reader(self._connection.cursor(), sql, row_width(fields))
+            schema = reshape(_empty(stream.schema.remove(len(fields) + 1).remove(len(fields))), fields).schema
+        batches = self._reshaped(stream)
+        return pa.RecordBatchReader.from_batches(schema, rebatch(batches, self._batch))
+
+    def overlaps(self, partition: Partition) -> list[tuple[str, str, int]]:
+        """Pairs of splits that share rows in one partition, and how many."""
+        pairs = overlap_pairs(self._selection.splits)
+        if not pairs:
+            return []
+        counts = self._count(overlap_query(self._rows(partition)))
+        return [(first.name, second.name, count) for (first, second), count in zip(pairs, counts, strict=True) if count]
+
+    def require_disjoint(self, partition: Partition) -> None:
+        """Check that no row of a partition is in two splits.
+
+        Raises:
+            SplitError: some are; it says how many.
+        """
+        found = self.overlaps(partition)
+        if not found:
+            return
+        first, second, _ = found[0]
+        raise SplitError(
+            "splits",
+            "some rows would be in two splits",
+            facts={f"{a} and {b}": f"{count} rows" for a, b, count in found},
+            remedy=f"narrow the predicate of '{first}' or of '{second}', e.g. with AND NOT (the other's)",
+        )
+
+    def count_unassigned(self, partition: Partition) -> int:
+        """How many selected rows of one partition are in no split."""
+        sql = unassigned_query(self._rows(partition))
+        return self._count(sql)[0] if sql is not None else 0
+
+    def _count(self, sql: str) -> tuple[int, ...]:
+        with self._complaints.translated():
+            found = self._connection.cursor().sql(sql).fetchall()
+        return tuple(int(count) for count in found[0])
+
+    def _reshaped(self, stream: Any) -> Iterator[pa.RecordBatch]:
+        fields = self._selection.fields
+        check = _OrderCheck(self._selection)
+        while True:
+            with self._complaints.translated():
+                batch = next(stream, None)
+            if batch is None:
+                return
+            check.take(batch.column(len(fields)), batch.column(len(fields) + 1))
+            yield reshape(batch.select(range(len(fields))), fields)
+
+    def _rows(self, partition: Partition) -> Rows:
+        """The partition's files as the selection reads them; fields have one type over all of these files."""
+        fields = (*self._selection.fields, *self._selection.helpers)
+        tables = {index: self._table(index) for index in partition.sources}
+        targets = {
+            field.name: element_type(field.dtype, [table.type_of(field) for table in tables.values()])
+            for field in fields
+        }
+        scans = [scan_of(table, index, fields, targets) for index, table in tables.items()]
+        return Rows(selection=self._selection, scans=scans)
+
+    def _table(self, index: int) -> Table:
+        if index not in self._tables:
+            with self._complaints.translated():
+                self._tables[index] = self._open_table(self._sources[index])
+        return self._tables[index]
+
+    def _open_table(self, source: SourceFile) -> Table:
+        path = self._paths[source.name]
+        fields = (*self._selection.fields, *self._selection.helpers)
+        match source.format:
+            case "parquet":
+                return parquet_table(source.name, path, self._connection.cursor())
+            case "csv" | "tsv":
+                delimiter = "," if source.format == "csv" else "\t"
+                return csv_table(source.name, path, self._head(source.name, path), delimiter=delimiter)
+            case "jsonl" | "inline":
+                return json_table(source.name, path, self._head(source.name, path), fields)
+
+    def _head(self, name: str, path: str) -> bytes:
+        if self._filesystem is not None and path.startswith("coral://"):
+            return self._filesystem.read_at(path, 0, _HEAD_BYTES)
+        try:
+            with Path(path).open("rb") as file:
+                return file.read(_HEAD_BYTES)
+        except OSError as error:
+            raise SourceMissingError(
+                name,
+                "cannot be opened any more",
+                facts={"file": path, "got": error.strerror},
+                remedy="put the file back, then run the same command again",
+            ) from error
+
+    def _path_for(self, source: SourceFile, folder: Path) -> str:
+        """Where DuckDB reads a source: its own path, by a link where DuckDB would take that for a glob."""
+        location = self._locations.get(source.name)
+        if isinstance(location, RemoteFile) and self._filesystem is not None:
+            return self._filesystem.path_of(source.name)
+        place = folder / f"{len(list(folder.iterdir()))}.{source.format}"
+        if isinstance(location, LocalFile):
+            if not _GLOB & set(str(location.path)):
+                return str(location.path)
+            place.symlink_to(location.path)
+        elif isinstance(self._selection.distribution, InlineData):
+            with place.open("x", encoding="utf-8") as file:
+                write_rows(self._selection.distribution, file)
+        else:
+            raise SourceMissingError(
+                source.name,
+                "has no place on this machine",
+                facts={"expected": "a location for each source"},
+                remedy="run the same command again",
+            )
+        return str(place)
+
+
+def open_extractor(
+    job: Job, *, filesystem: Callable[[Mapping[str, Location]], Any], spill_dir: Path, threads: int = 1
+) -> Extractor:
+    """The extractor of a job's plan; to be entered as a context.
+
+    Args:
+        filesystem: makes the file system for remote sources.
+        spill_dir: where to put what does not fit into memory.
+    """
+    plan = job.plan
+    return Extractor(
+        plan.selection,
+        plan.sources,
+        job.locations,
+        plan.batch,
+        filesystem_factory=filesystem,
+        threads=threads,
+        temp_dir=spill_dir,
+    )
+
+
+class _OrderCheck:
+    """Makes sure that rows come in file order: DuckDB promises it, and the digest depends on it."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._needed = not selection.order_by
+        self._subject = selection.record_set
+        self._last = (-1, -1)
+
+    def take(self, src: Any, pos: Any) -> None:
+        """The next rows' places.
+
+        Raises:
+            BuildError: they do not come after those before.
+        """
+        if not self._needed or not len(src):
+            return
+        sources = np.concatenate([[self._last[0]], numbers(src).astype(np.int64)])
+        rows = np.concatenate([[self._last[1]], numbers(pos).astype(np.int64)])
+        later = (np.diff(sources) > 0) | ((np.diff(sources) == 0) & (np.diff(rows) > 0))
+        if not later.all():
+            raise BuildError(
+                self._subject,
+                "DuckDB gave rows out of their order in the files",
+                facts={"got": f"DuckDB {duckdb.__version__}"},
+                remedy="pip install --upgrade duckdb",
+            )
+        self._last = (int(sources[-1]), int(rows[-1]))
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)

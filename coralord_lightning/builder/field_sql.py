@@ -1,0 +1,238 @@
+"""One field as SQL: from a column as its file types it to what the selection asks for. Pure text, runs nothing.
+
+A cast that could change a value is checked: where it would, the query stops with a message that starts with `MARK` and
+names file, field and value. Shapes come out as lists, flat where all dimensions are fixed, their lengths checked;
+`reshape` makes them nested fixed-size lists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from coralord_lightning.spec.predicate import quote_literal
+from coralord_lightning.spec.selection import DType, SelectedField
+
+__all__ = ["MARK", "ColumnType", "NoCastError", "element_type", "field_sql", "parse_column_type"]
+
+MARK = "coral:value"
+
+_SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+_UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+_INTEGERS = frozenset({*_SIGNED, *_UNSIGNED, "HUGEINT", "UHUGEINT", "BIGNUM"})
+_FLOATS = frozenset({"FLOAT", "DOUBLE"})
+_DAYS = frozenset({"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"})
+_ZONED = frozenset({"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ", "TIMESTAMPTZ_NS"})
+_CLOCKS = frozenset({"TIME", "TIME_NS", "TIME WITH TIME ZONE", "TIMETZ"})
+_PRINTED = _INTEGERS | _FLOATS | _DAYS | {"BOOLEAN", "DATE", "TIME", "UUID", "JSON"}
+_FIXED: dict[DType, str] = {
+    "bool": "BOOLEAN",
+    "int8": "TINYINT",
+    "int16": "SMALLINT",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "uint8": "UTINYINT",
+    "uint16": "USMALLINT",
+    "uint32": "UINTEGER",
+    "uint64": "UBIGINT",
+    "float16": "FLOAT",  # DuckDB has no half floats; `reshape` narrows them
+    "float32": "FLOAT",
+    "float64": "DOUBLE",
+    "text": "VARCHAR",
+    "bytes": "BLOB",
+    "date": "DATE",
+    "time": "TIME",
+}
+_WHOLE_NUMBER = r"regexp_full_match({x}, '\s*[+-]?[0-9]+(\.0*)?\s*')"
+_WHOLE_DAY = "TRY_CAST({x} AS TIMESTAMP) = TRY_CAST({x} AS DATE)"
+
+
+class NoCastError(Exception):
+    """A column's type can never become the field's; its text says why. `scans` makes it an error for users."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """A column's type as DuckDB names it: `BIGINT[][]` is element BIGINT, two lists deep."""
+
+    element: str
+    depth: int = 0
+
+
+def parse_column_type(text: str) -> ColumnType:
+    """Take list and array suffixes off a DuckDB type's name."""
+    depth = 0
+    while text.endswith("]"):
+        text, depth = text[: text.rindex("[")], depth + 1
+    return ColumnType('"NULL"' if text == "NULL" else text, depth)
+
+
+def element_type(dtype: DType, columns: Iterable[ColumnType]) -> str:
+    """The DuckDB type of a field's elements over all files that give it.
+
+    `integer` and `float` keep the files' own width, the widest where they differ; where files have none, they are
+    BIGINT and DOUBLE.
+    """
+    found = {column.element for column in columns} - {'"NULL"'}
+    if dtype == "integer":
+        return _common_integer(found)
+    if dtype == "float":
+        return "FLOAT" if found == {"FLOAT"} else "DOUBLE"
+    if dtype == "timestamp":
+        return "TIMESTAMP_NS" if "TIMESTAMP_NS" in found else "TIMESTAMP"
+    return _FIXED[dtype]
+
+
+def _common_integer(found: set[str]) -> str:
+    if found and found <= set(_UNSIGNED):
+        return max(found, key=_UNSIGNED.index)
+    if found and found <= {*_SIGNED, *_UNSIGNED}:
+        ranks = [_SIGNED.index(name) if name in _SIGNED else _UNSIGNED.index(name) + 1 for name in found]
+        return _SIGNED[min(max(ranks), len(_SIGNED) - 1)]
+    return "BIGINT"
+
+
+def field_sql(field: SelectedField, value: str, column: ColumnType, target: str, *, file: str) -> str:
+    """The expression of one field in one file.
+
+    Args:
+        value: SQL of the column.
+        target: DuckDB type of the elements, of `element_type`.
+        file: logical name of the file, for messages.
+    Raises:
+        NoCastError: the column can never be this field.
+    """
+    cast = _Cast(field=field, file=file, source=column.element, target=target)
+    if column.element == "JSON" and column.depth == 0 and len(field.shape) > 1:
+        return _json_sql(cast, value)
+    depth = len(field.shape)
+    flat = depth > 1 and column.depth == 1 and -1 not in field.shape
+    if column.depth != depth and not flat and column.element != '"NULL"':
+        raise NoCastError(f"it is {_lists(column.depth)} there, and its shape {list(field.shape)} asks for {depth}")
+    if column.element == '"NULL"':
+        return f"CAST(NULL AS {target}{'[]' * min(depth, 1 if -1 not in field.shape else depth)})"
+    return cast.scalar(value) if depth == 0 else cast.shaped(value, (math.prod(field.shape),) if flat else field.shape)
+
+
+def _lists(depth: int) -> str:
+    return "no list" if depth == 0 else f"{depth} lists deep"
+
+
+def _json_sql(cast: _Cast, value: str) -> str:
+    """A field of several dimensions in JSON lines: nested lists, or one flat list where the shape is fixed."""
+    shape = cast.field.shape
+    nested = cast.shaped(f"CAST({value} AS VARCHAR{'[]' * len(shape)})", shape)
+    if -1 in shape:
+        return nested
+    flat = cast.shaped(f"CAST({value} AS VARCHAR[])", (math.prod(shape),))
+    return f"CASE WHEN json_type({value}, '$[0]') = 'ARRAY' THEN {nested} ELSE {flat} END"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cast:
+    """How one column's elements become one field's."""
+
+    field: SelectedField
+    file: str
+    source: str
+    target: str
+
+    def __post_init__(self) -> None:
+        if self.source == "JSON":
+            object.__setattr__(self, "source", "VARCHAR")
+
+    def scalar(self, value: str) -> str:
+        """One value cast exactly, or the error."""
+        if self.source == self.target:
+            return value
+        if self._is_safe():
+            return f"CAST({value} AS {self.target})"
+        checked = self._checked()
+        if checked is None:
+            raise NoCastError(f"it is {self.source} there, which cannot become {self.field.dtype}")
+        failure = self._failure(f"CAST({value} AS VARCHAR)", f"is no {self.field.dtype}")
+        return f"coalesce({checked.replace('{x}', value)}, CASE WHEN {value} IS NOT NULL THEN {failure} END)"
+
+    def shaped(self, value: str, shape: tuple[int, ...]) -> str:
+        """A list of checked lengths: flat where all dimensions are fixed, nested as it is otherwise."""
+        flat = value
+        if -1 not in shape:
+            for _ in shape[1:]:
+                flat = f"flatten({flat})"
+            cast = self._elements(flat, 1)
+        else:
+            cast = self._elements(value, len(shape))
+        wanted = f"has not the shape {list(self.field.shape)}"
+        failure = self._failure(f"'a list of ' || len({value})", wanted)
+        checks = _length_check(value, shape)
+        if checks == "TRUE":
+            return cast
+        return f"CASE WHEN {value} IS NULL THEN NULL WHEN coalesce({checks}, FALSE) THEN {cast} ELSE {failure} END"
+
+    def _elements(self, value: str, depth: int) -> str:
+        if depth == 0:
+            return self.scalar(value)
+        if self.source == self.target:
+            return value
+        if self._is_safe():
+            return f"CAST({value} AS {self.target}{'[]' * depth})"
+        return f"list_transform({value}, lambda e{depth}: {self._elements(f'e{depth}', depth - 1)})"
+
+    def _is_safe(self) -> bool:
+        """Whether every value of the source type is one of the target type (floats round, as floats do)."""
+        source, target = self.source, self.target
+        if target in _FLOATS:
+            return source in _INTEGERS | {"BOOLEAN"} or source.startswith("DECIMAL") or source == "FLOAT"
+        if target == "VARCHAR":
+            return source in _PRINTED or source.startswith(("DECIMAL", "ENUM"))
+        if target in _DAYS:
+            return source in {"DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP"} or source in _ZONED
+        if target == "TIME":
+            return source in _CLOCKS
+        return target in _INTEGERS and (source == "BOOLEAN" or _widens(source, target))
+
+    def _checked(self) -> str | None:
+        """SQL of `{x}`, null where the cast would fail or change the value; None where there is no such cast."""
+        source, target = self.source, self.target
+        tried = f"TRY_CAST({{x}} AS {target})"
+        rules: tuple[tuple[bool, str], ...] = (
+            (target in _INTEGERS and source in _INTEGERS, tried),
+            (target in _INTEGERS and _is_fraction(source), f"CASE WHEN {{x}} = trunc({{x}}) THEN {tried} END"),
+            (target in _INTEGERS and source == "VARCHAR", f"CASE WHEN {_WHOLE_NUMBER} THEN {tried} END"),
+            (target in _FLOATS and source == "VARCHAR", f"CASE WHEN NOT contains({{x}}, '_') THEN {tried} END"),
+            (target in _FLOATS and source in _FLOATS, tried),
+            (target == "BOOLEAN" and source in _INTEGERS, f"CASE WHEN {{x}} IN (0, 1) THEN {tried} END"),
+            (target == "DATE" and source in _DAYS | {"VARCHAR"}, f"CASE WHEN {_WHOLE_DAY} THEN {tried} END"),
+            # by way of a moment in UTC: a cast of text straight to TIMESTAMP drops its offset
+            (target in _DAYS and source == "VARCHAR", "CAST(TRY_CAST({x} AS TIMESTAMPTZ) AS TIMESTAMP)"),
+            (target in {"BOOLEAN", "TIME"} and source == "VARCHAR", tried),
+            (target == "VARCHAR" and source == "BLOB", "TRY(decode({x}))"),
+            (target == "BLOB" and source == "VARCHAR", "encode({x})"),
+        )
+        return next((sql for holds, sql in rules if holds), None)
+
+    def _failure(self, shown: str, wanted: str) -> str:
+        start = quote_literal(f"{MARK}|{self.file}|{self.field.name}|")
+        return f"error({start} || left({shown}, 100) || {quote_literal('|' + wanted)})"
+
+
+def _is_fraction(source: str) -> bool:
+    return source in _FLOATS or source.startswith("DECIMAL")
+
+
+def _widens(source: str, target: str) -> bool:
+    for family in (_SIGNED, _UNSIGNED):
+        if source in family and target in family:
+            return family.index(source) < family.index(target)
+    return source in _UNSIGNED and target in _SIGNED and _UNSIGNED.index(source) < _SIGNED.index(target)
+
+
+def _length_check(value: str, shape: tuple[int, ...]) -> str:
+    """SQL: whether a list has the shape's fixed lengths, at every level; TRUE where none is fixed."""
+    checks = [] if shape[0] == -1 else [f"len({value}) = {shape[0]}"]
+    if any(size != -1 for size in shape[1:]):
+        name = f"s{len(shape)}"
+        inner = _length_check(name, shape[1:])
+        checks.append(f"len(list_filter({value}, lambda {name}: NOT coalesce({inner}, FALSE))) = 0")
+    return " AND ".join(checks) or "TRUE"

@@ -1,0 +1,1 @@
+"""Where pipelines run: this interpreter, or a container."""

@@ -1,0 +1,214 @@
+"""Queries over the rows of a selection: one split's, those in two splits, those in none. Pure text, runs nothing.
+
+Splits by fraction hash a row's key: a text in which every value stands with its kind and length, so that no two keys
+share a text. The hash is the upper half of its MD5, as `uint64`; the version is `SEMANTICS["splits"]`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from coralord_lightning.spec.predicate import Predicate, quote_literal
+from coralord_lightning.spec.selection import DType, SelectedField, Selection, SplitRule
+
+__all__ = ["Rows", "Scan", "overlap_pairs", "overlap_query", "split_query", "unassigned_query"]
+
+_MAX_HASH = 2**64 - 1
+
+_KEY_TEXTS: Mapping[str, str] = {
+    "bool": "'b' || CAST({x} AS VARCHAR)",
+    "float": "'f' || CAST(CAST({x} AS DOUBLE) AS VARCHAR)",
+    "text": "'s' || {x}",
+    "bytes": "'y' || hex({x})",
+    "date": "'d' || CAST({x} AS VARCHAR)",
+    "timestamp": "'t' || CAST(epoch_us(CAST({x} AS TIMESTAMP)) AS VARCHAR)",
+    "time": "'c' || CAST({x} AS VARCHAR)",
+    "integer": "'i' || CAST({x} AS VARCHAR)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """One source as SQL reads it.
+
+    Args:
+        index: its place among the plan's sources.
+        name: its logical name.
+        relation: what stands after FROM.
+        row: SQL of the row's number in the file, from 0.
+        fields: field name -> expression.
+    """
+
+    index: int
+    name: str
+    relation: str
+    row: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """The rows of some sources under a selection, of which queries are made.
+
+    Args:
+        scans: in the order of their rows.
+    """
+
+    selection: Selection
+    scans: Sequence[Scan]
+
+    def alias(self, name: str) -> str:
+        """What a field is called inside a query: by its place, so that no name can clash with another."""
+        return f"f{[item.name for item in _all_fields(self.selection)].index(name)}"
+
+    def predicate(self, predicate: Predicate) -> str:
+        """A predicate that takes null for false."""
+        return f"coalesce({predicate.to_sql(self.alias)}, FALSE)"
+
+    def relation(self, needed: Iterable[str], *, with_file: bool) -> str:
+        """All rows before any condition: the needed fields, `src`, `pos` and, for file keys, `file`."""
+        names = [item.name for item in _all_fields(self.selection) if item.name in set(needed)]
+        return "\n  UNION ALL\n".join(self._select(scan, names, with_file=with_file) for scan in self.scans)
+
+    def _select(self, scan: Scan, names: Sequence[str], *, with_file: bool) -> str:
+        columns = [f"{scan.fields[name]} AS {self.alias(name)}" for name in names]
+        columns += [f"{scan.index} AS src", f"{scan.row} AS pos"]
+        if with_file:
+            columns.append(f"{quote_literal(_with_length('s' + scan.name))} AS file")
+        listed = ",\n    ".join(columns)
+        return f"  SELECT\n    {listed}\n  FROM {scan.relation}"
+
+
+def split_query(rows: Rows, split: str) -> str:
+    """The rows of one split in their order: the selection's fields, then `src` and `pos`."""
+    selection = rows.selection
+    rule = next(item for item in selection.splits if item.name == split)
+    member = _member(rows, rule)
+    names = [item.name for item in selection.fields]
+    needed = {*names, *_condition_fields(selection, [rule]), *(key.field for key in selection.order_by)}
+    sql = f"SELECT {', '.join([*map(rows.alias, names), 'src', 'pos'])}\n"
+    sql += _from_where(rows, needed, [rule], [member] if member != "TRUE" else [])
+    if selection.order_by:
+        keys = [f"{rows.alias(key.field)}{' DESC' * key.descending} NULLS LAST" for key in selection.order_by]
+        sql += f"\nORDER BY {', '.join([*keys, 'src', 'pos'])}"
+    return sql + (f"\nLIMIT {selection.limit}" if selection.limit is not None else "")
+
+
+def overlap_pairs(splits: Sequence[SplitRule]) -> list[tuple[SplitRule, SplitRule]]:
+    """Pairs of splits that could have a row in common: only rows can tell."""
+    return [(first, second) for first, second in itertools.combinations(splits, 2) if _may_overlap(first, second)]
+
+
+def overlap_query(rows: Rows) -> str:
+    """One row: for each pair of `overlap_pairs`, how many selected rows are in both.
+
+    Where a fraction divides a group of its own, all of the group counts, not the part that its hash picks: else it
+    would be luck whether an overlap shows.
+    """
+    pairs = overlap_pairs(rows.selection.splits)
+    counts = [f"count(*) FILTER (WHERE {_both(rows, *pair)}) AS o{index}" for index, pair in enumerate(pairs)]
+    involved = list({rule.name: rule for pair in pairs for rule in pair}.values())
+    needed = _condition_fields(rows.selection, involved)
+    return f"SELECT {', '.join(counts)}\n" + _from_where(rows, needed, involved, [])
+
+
+def unassigned_query(rows: Rows) -> str | None:
+    """One row: how many selected rows are in no split; None where there can be none."""
+    rules = rows.selection.splits
+    members = [_member(rows, rule) for rule in rules]
+    if "TRUE" in members:
+        return None
+    outside = [f"NOT ({' OR '.join(members)})"] if members else []
+    return "SELECT count(*) AS n\n" + _from_where(rows, _condition_fields(rows.selection, rules), rules, outside)
+
+
+def _from_where(rows: Rows, needed: Iterable[str], rules: Sequence[SplitRule], conditions: Sequence[str]) -> str:
+    with_file = not rows.selection.split_key and any(rule.bounds is not None for rule in rules)
+    where = [] if rows.selection.where is None else [rows.selection.where.to_sql(rows.alias)]
+    sql = f"FROM (\n{rows.relation(needed, with_file=with_file)}\n) AS t"
+    conditions = [*where, *conditions]
+    return "\n".join([sql, *(f"{'  AND' if at else 'WHERE'} {test}" for at, test in enumerate(conditions))])
+
+
+def _condition_fields(selection: Selection, rules: Sequence[SplitRule]) -> set[str]:
+    """Fields that conditions on rows of these splits read."""
+    asked = list(rules)
+    if any(rule.bounds is not None and rule.of is None for rule in rules):
+        asked = list(selection.splits)  # the rest is what all others leave
+    predicates = [selection.where, *(rule.claims for rule in asked), *(rule.of for rule in asked)]
+    fields = {name for predicate in predicates if predicate is not None for name in predicate.fields()}
+    return fields | (set(selection.split_key) if any(rule.bounds is not None for rule in rules) else set())
+
+
+def _member(rows: Rows, rule: SplitRule) -> str:
+    """Whether a row is in a split."""
+    if rule.bounds is None:
+        return _region(rows, rule)
+    parts = [part for part in (_region(rows, rule), _in_bounds(rows, rule.bounds)) if part != "TRUE"]
+    return f"({' AND '.join(parts)})" if parts else "TRUE"
+
+
+def _region(rows: Rows, rule: SplitRule) -> str:
+    """Whether a row is in what a split claims, or in the group that it takes a fraction of."""
+    predicate = rule.claims if rule.bounds is None else rule.of
+    if predicate is not None:
+        return rows.predicate(predicate)
+    if rule.bounds is None:
+        return "TRUE"
+    others = [
+        other.claims if other.bounds is None else other.of
+        for other in rows.selection.splits
+        if other.bounds is None or other.of is not None
+    ]
+    if any(other is None for other in others):
+        return "FALSE"
+    taken = list(dict.fromkeys(rows.predicate(other) for other in others if other is not None))
+    return f"NOT ({' OR '.join(taken)})" if taken else "TRUE"
+
+
+def _in_bounds(rows: Rows, bounds: tuple[int, int]) -> str:
+    """Whether low <= hash < high, compared as `uint64` throughout."""
+    low, high = bounds
+    if low >= high:
+        return "FALSE"
+    key = f"md5_number_upper({_key(rows)})"
+    parts = [f"{key} >= CAST('{low}' AS UBIGINT)"] if low > 0 else []
+    parts += [f"{key} <= CAST('{high - 1}' AS UBIGINT)"] if high <= _MAX_HASH else []
+    return " AND ".join(parts) or "TRUE"
+
+
+def _key(rows: Rows) -> str:
+    if not rows.selection.split_key:
+        return "file || 'i' || CAST(pos AS VARCHAR)"
+    kinds = {item.name: item.dtype for item in _all_fields(rows.selection)}
+    texts = [_key_text(rows.alias(name), kinds[name]) for name in rows.selection.split_key]
+    return " || ".join(f"CAST(length({text}) AS VARCHAR) || ':' || {text}" for text in texts)
+
+
+def _key_text(value: str, dtype: DType) -> str:
+    kind = dtype.rstrip("0123456789").removeprefix("u")
+    kind = "integer" if kind == "int" else kind
+    return f"coalesce({_KEY_TEXTS[kind].replace('{x}', value)}, 'n')"
+
+
+def _with_length(text: str) -> str:
+    return f"{len(text)}:{text}"
+
+
+def _may_overlap(first: SplitRule, second: SplitRule) -> bool:
+    rests = [rule.bounds is not None and rule.of is None for rule in (first, second)]
+    if first.bounds is not None and second.bounds is not None and first.of == second.of:
+        return max(first.bounds[0], second.bounds[0]) < min(first.bounds[1], second.bounds[1])
+    return not any(rests)
+
+
+def _both(rows: Rows, first: SplitRule, second: SplitRule) -> str:
+    same_group = first.bounds is not None and second.bounds is not None and first.of == second.of
+    test = _member if same_group else _region
+    return f"{test(rows, first)} AND {test(rows, second)}"
+
+
+def _all_fields(selection: Selection) -> tuple[SelectedField, ...]:
+    return (*selection.fields, *selection.helpers)

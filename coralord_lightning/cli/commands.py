@@ -1,0 +1,164 @@
+"""What each command does: one call into the package, then print. Every function takes (values, output)."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from coralord_lightning.cli import report
+from coralord_lightning.cli.output import Output
+from coralord_lightning.cli.progress import progress_for
+from coralord_lightning.errors import VersionNotFoundError, nearest
+
+if TYPE_CHECKING:
+    from coralord_lightning.store import Store
+    from coralord_lightning.workspace import Workspace
+    from coralord_lightning.workspace.locking import Update
+
+__all__ = ["COMMANDS"]
+
+OK = 0
+STALE = 3
+
+
+def plan(values: Namespace, output: Output) -> int:
+    """`coral plan D`."""
+    workspace = _workspace(values)
+    job = workspace.plan(values.descriptor, update=_update(values))
+    built = workspace.store.read_manifest(job.fingerprint) is not None
+    if output.json:
+        output.value(report.job_json(job, built=built))
+    else:
+        output.text(*report.job_lines(job, built=built))
+    return OK
+
+
+def build(values: Namespace, output: Output) -> int:
+    """`coral build D`."""
+    progress = progress_for(output)
+    try:
+        outcome = _workspace(values).ensure(
+            values.descriptor, update=_update(values), verify=values.verify, lock=True, progress=progress
+        )
+    finally:
+        progress.finish()
+    if output.json:
+        output.value(outcome.to_json())
+    else:
+        output.text(*report.outcome_lines(outcome))
+    return OK
+
+
+def status(values: Namespace, output: Output) -> int:
+    """`coral status D…`."""
+    from coralord_lightning.versions.status import status as status_of
+
+    workspace = _workspace(values)
+    found = [status_of(workspace, path, update=_update(values)) for path in values.descriptors]
+    if output.json:
+        output.value([item.to_json() for item in found])
+    else:
+        output.text(*report.status_lines(found, values.descriptors, explain=values.explain))
+    return STALE if values.exit_code and any(item.state != "fresh" for item in found) else OK
+
+
+def update(values: Namespace, output: Output) -> int:
+    """`coral update D`."""
+    from coralord_lightning.versions.update import update_lock
+
+    change = update_lock(_workspace(values), values.descriptor, dry_run=values.dry_run)
+    if output.json:
+        output.value(change.to_json())
+    else:
+        output.text(*report.lock_lines(change, values.descriptor, dry_run=values.dry_run))
+    return STALE if values.exit_code and change.moves else OK
+
+
+def list_(values: Namespace, output: Output) -> int:
+    """`coral list`."""
+    return _entries(_workspace(values).store, output, report.NEWEST)
+
+
+def log(values: Namespace, output: Output) -> int:
+    """`coral log [NAME]`."""
+    store = _workspace(values).store
+    if values.name is not None and values.name not in store.names():
+        raise _unknown_name(values.name, store.names())
+    return _entries(store, output, report.history(values.name))
+
+
+def show(values: Namespace, output: Output) -> int:
+    """`coral show FP`."""
+    version = _workspace(values).version(values.fingerprint)
+    if output.json:
+        output.value(version.manifest.to_json())
+    else:
+        output.text(*report.version_lines(version))
+    return OK
+
+
+def query(values: Namespace, output: Output) -> int:
+    """`coral query SQL`."""
+    result = _workspace(values).store.query(values.sql)
+    output.records([name for name, _ in result.columns], result.rows)
+    return OK
+
+
+def doctor(values: Namespace, output: Output) -> int:
+    """`coral doctor`."""
+    from coralord_lightning.cli.doctor import examine
+
+    findings = examine(values.home)
+    if output.json:
+        output.value([finding.to_json() for finding in findings])
+    else:
+        output.text(*report.finding_lines(findings))
+    return 1 if any(finding.state == "fail" for finding in findings) else OK
+
+
+def _entries(store: Store, output: Output, sql: str) -> int:
+    result = store.query(sql)
+    if output.json:
+        output.records([name for name, _ in result.columns], result.rows)
+    elif result.rows:
+        output.records(report.ENTRY_HEAD, report.entry_rows(result))
+    else:
+        output.note("nothing is built here yet; next: coral build DESCRIPTOR")
+    return OK
+
+
+def _unknown_name(name: str, names: Sequence[str]) -> VersionNotFoundError:
+    near = nearest(name, names)
+    return VersionNotFoundError(
+        name,
+        "no dataset of that name was ever built here",
+        facts={"names": ", ".join(names) or "none"},
+        remedy=f"coral log {near}" if near else "coral list",
+    )
+
+
+def _workspace(values: Namespace) -> Workspace:
+    from coralord_lightning.config import load_config
+    from coralord_lightning.workspace import open_workspace
+
+    return open_workspace(load_config(home=values.home), offline=values.offline)
+
+
+def _update(values: Namespace) -> Update:
+    if values.locked:
+        return "locked"
+    return "offline" if values.offline else None
+
+
+COMMANDS: Mapping[str, Callable[[Namespace, Output], int]] = {
+    "plan": plan,
+    "build": build,
+    "status": status,
+    "update": update,
+    "list": list_,
+    "log": log,
+    "show": show,
+    "query": query,
+    "doctor": doctor,
+}

@@ -1,0 +1,185 @@
+"""The words of the command line: which commands and options there are; it parses and never acts.
+
+Standard library only, so that `coral --help` costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from coralord_lightning import __version__
+from coralord_lightning.errors import UsageError, nearest
+
+__all__ = ["COMMANDS", "Argument", "Command", "parse"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """One positional or option: its spellings, and what argparse is told about it."""
+
+    names: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command.
+
+    Args:
+        resolves: whether it looks at sources, and so takes `--offline` and `--locked`.
+    """
+
+    name: str
+    summary: str
+    arguments: tuple[Argument, ...] = ()
+    resolves: bool = False
+
+    def all_arguments(self) -> tuple[Argument, ...]:
+        """Its own arguments and those that it shares."""
+        return (*self.arguments, *(_RESOLVING if self.resolves else ()), *_COMMON)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(self.prog, message, remedy=f"{self.prog} --help")
+
+
+def _argument(*names: str, **settings: Any) -> Argument:
+    return Argument(names=names, settings=settings)
+
+
+def _flag(*names: str, text: str) -> Argument:
+    return _argument(*names, action="store_true", default=argparse.SUPPRESS, help=text)
+
+
+_COMMON = (
+    _argument("--home", metavar="DIR", default=argparse.SUPPRESS, help="the store; else CORAL_HOME, coral.toml"),
+    _flag("--json", text="print JSON"),
+    _flag("-q", "--quiet", text="no progress and no messages; errors stay"),
+    _flag("--debug", text="with an error, print its traceback"),
+)
+_RESOLVING = (
+    _flag("--offline", text="make no request; what is not here already is an error"),
+    _flag("--locked", text="anything that differs from coral.lock is an error (exit 3)"),
+)
+_DESCRIPTOR = _argument("descriptor", metavar="DESCRIPTOR", help="a descriptor, e.g. digits.yaml")
+_EXIT_CODE = _flag("--exit-code", text="exit 3 where something is not fresh")
+
+COMMANDS: Mapping[str, Command] = {
+    command.name: command
+    for command in (
+        Command(
+            name="plan", summary="what a build would take; builds nothing", arguments=(_DESCRIPTOR,), resolves=True
+        ),
+        Command(
+            name="build",
+            summary="make the version true, unless it is already",
+            arguments=(
+                _DESCRIPTOR,
+                _argument(
+                    "--verify",
+                    choices=("stat", "read"),
+                    default="stat",
+                    help="how a version that is there is checked: sizes, or every byte",
+                ),
+            ),
+            resolves=True,
+        ),
+        Command(
+            name="status",
+            summary="fresh, stale or missing, and why",
+            arguments=(
+                _argument("descriptors", metavar="DESCRIPTOR", nargs="+", help="descriptors, e.g. digits.yaml"),
+                _flag("--explain", text="name every input that changed, before and after"),
+                _EXIT_CODE,
+            ),
+            resolves=True,
+        ),
+        Command(
+            name="update",
+            summary="move coral.lock to what is there now; builds nothing",
+            arguments=(_DESCRIPTOR, _flag("--dry-run", text="say what would move"), _EXIT_CODE),
+        ),
+        Command(name="list", summary="the datasets in the store, newest version of each"),
+        Command(
+            name="log",
+            summary="the versions of a dataset, newest first",
+            arguments=(_argument("name", metavar="NAME", nargs="?", help="a dataset's name; else all"),),
+        ),
+        Command(
+            name="show",
+            summary="one version: columns, splits, inputs",
+            arguments=(_argument("fingerprint", metavar="FINGERPRINT", help="a fingerprint, or its first digits"),),
+        ),
+        Command(
+            name="query",
+            summary="SQL over the catalog: entries, shards, sources, pins, runs",
+            arguments=(_argument("sql", metavar="SQL", help='e.g. "select name, num_rows from entries"'),),
+        ),
+        Command(name="doctor", summary="whether this machine has what builds need"),
+    )
+}
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line as a namespace whose `command` names an entry of `COMMANDS`.
+
+    Raises:
+        UsageError: with the nearest command or option where there is one.
+        SystemExit: after `--help` and `--version`, which print.
+    """
+    _require_known_command(argv)
+    values, unknown = _parser().parse_known_args(argv, _defaults())
+    if unknown:
+        command = COMMANDS[values.command]
+        known = [name for argument in command.all_arguments() for name in argument.names if name.startswith("-")]
+        raise _unknown(f"coral {command.name}", "argument", unknown[0], known)
+    return values
+
+
+def _require_known_command(argv: Sequence[str]) -> None:
+    common = _Parser(add_help=False, allow_abbrev=False, prog="coral")
+    for argument in _COMMON:
+        common.add_argument(*argument.names, **argument.settings)
+    _, rest = common.parse_known_args(argv)
+    words = [word for word in rest if not word.startswith("-")]
+    if words and words[0] not in COMMANDS:
+        raise _unknown("coral", "command", words[0], list(COMMANDS))
+    if not words and not {"-h", "--help", "--version"} & set(rest):
+        raise UsageError("coral", "which command?", facts={"commands": ", ".join(COMMANDS)}, remedy="coral --help")
+
+
+def _unknown(prog: str, kind: str, word: str, known: list[str]) -> UsageError:
+    near = nearest(word, known)
+    return UsageError(
+        prog,
+        f"unknown {kind} '{word}'",
+        facts={f"{kind}s": ", ".join(sorted(known))},
+        remedy=f"{prog} {near}" if near else f"{prog} --help",
+    )
+
+
+def _defaults() -> argparse.Namespace:
+    flags = ("json", "quiet", "debug", "offline", "locked", "explain", "exit_code", "dry_run")
+    return argparse.Namespace(home=None, **dict.fromkeys(flags, False))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="coral", description="Software-defined datasets for PyTorch Lightning.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"coral {__version__}")
+    for argument in (*_RESOLVING, *_COMMON):
+        parser.add_argument(*argument.names, **argument.settings)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+    for command in COMMANDS.values():
+        sub = commands.add_parser(
+            command.name, help=command.summary, description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            allow_abbrev=False,
+        )  # fmt: skip
+        for argument in command.all_arguments():
+            sub.add_argument(*argument.names, **argument.settings)
+    return parser

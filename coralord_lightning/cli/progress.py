@@ -1,0 +1,104 @@
+"""Shows how a build goes, on standard error: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+from coralord_lightning.cli.output import Output, count, size
+
+if TYPE_CHECKING:
+    from coralord_lightning.builder.build import Progress
+
+__all__ = ["PlainProgress", "RichProgress", "progress_for"]
+
+QUIET_S = 10.0
+
+
+def progress_for(output: Output) -> Progress:
+    """The progress that suits where messages go."""
+    if output.quiet:
+        from coralord_lightning.workspace.progress import Silence
+
+        return Silence()
+    if output.err.isatty():
+        return RichProgress(output.err)
+    return PlainProgress(output.err)
+
+
+class PlainProgress:
+    """A line for every new kind of phase; one that differs in numbers only is said every ten seconds at most."""
+
+    def __init__(self, err: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._err = err
+        self._clock = clock
+        self._said: dict[str, float] = {}
+
+    def phase(self, text: str) -> None:
+        """Say it, if it is news."""
+        kind, now = re.sub(r"\d+", "#", text), self._clock()
+        if kind not in self._said or now - self._said[kind] >= QUIET_S:
+            self._said[kind] = now
+            print(f"coral: {text}", file=self._err, flush=True)
+
+    def start(self, partitions_total: int) -> None:
+        """Say nothing: phases name the partition."""
+
+    def advance(self, partitions: int = 1, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002 - Progress names it so
+        """Say nothing: phases name the partition."""
+
+    def finish(self) -> None:
+        """Say nothing: the result follows."""
+
+
+class RichProgress:
+    """A bar over partitions with rows and bytes; it appears with the first phase and goes when it is finished."""
+
+    def __init__(self, err: TextIO) -> None:
+        self._err = err
+        self._bar: Any = None
+        self._task: Any = None
+        self._rows = self._bytes = 0
+
+    def phase(self, text: str) -> None:
+        """Say what happens now."""
+        self._begin()
+        self._bar.update(self._task, description=text)
+
+    def start(self, partitions_total: int) -> None:
+        """Know how many partitions there are."""
+        self._begin()
+        self._bar.update(self._task, total=partitions_total, completed=0)
+
+    def advance(self, partitions: int = 1, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002 - Progress names it so
+        """Count what is finished."""
+        self._begin()
+        self._rows, self._bytes = self._rows + rows, self._bytes + bytes
+        amount = f"{count(self._rows)} rows, {size(self._bytes)}"
+        self._bar.update(self._task, advance=partitions, amount=amount)
+
+    def finish(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _begin(self) -> None:
+        if self._bar is not None:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[amount]}"),
+            TimeElapsedColumn(),
+            console=Console(file=self._err),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None, amount="")
+        self._bar.start()

@@ -1,0 +1,216 @@
+"""What commands say to people: values of the package in, lines of text out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from coralord_lightning.cli.output import cell, count, duration, pairs, size, table
+
+if TYPE_CHECKING:
+    from coralord_lightning.cli.doctor import Finding
+    from coralord_lightning.spec.explain import Change
+    from coralord_lightning.spec.plan import Job
+    from coralord_lightning.store import QueryResult
+    from coralord_lightning.versions.status import Status
+    from coralord_lightning.versions.update import LockChange
+    from coralord_lightning.workspace import Outcome, Version
+
+SHORT = 12
+ENTRY_HEAD = ("name", "fingerprint", "rows", "size", "built (UTC)")
+NEWEST = """
+    SELECT name, fingerprint, content_digest, num_rows, size_bytes, created_at
+    FROM pins JOIN entries USING (name, fingerprint)
+    QUALIFY row_number() OVER (PARTITION BY name ORDER BY number DESC) = 1
+    ORDER BY name
+"""
+_WIDE = 72
+
+
+def job_json(job: Job, *, built: bool) -> dict[str, Any]:
+    """A plan for programs: the whole canonical plan, and what building it takes."""
+    return {
+        "name": job.name,
+        "fingerprint": job.fingerprint,
+        "built": built,
+        "partitions": len(job.plan.partitions),
+        "files": len(job.plan.sources),
+        "size_bytes": sum(source.size_bytes for source in job.plan.sources),
+        "fetch_bytes_at_most": _fetch_bytes(job),
+        "plan": job.plan.to_json(),
+    }
+
+
+def job_lines(job: Job, *, built: bool) -> list[str]:
+    """A plan for people."""
+    plan = job.plan
+    files = _number(len(plan.sources), "file")
+    values = {
+        "fingerprint": job.fingerprint,
+        "fields": ", ".join(item.name + _shape(item.shape) for item in plan.selection.fields),
+        "splits": ", ".join(rule.name for rule in plan.selection.splits),
+        "inputs": f"{files}, {size(sum(source.size_bytes for source in plan.sources))}",
+        "to fetch": f"at most {size(_fetch_bytes(job))}" if _fetch_bytes(job) else "nothing, all of it is here",
+        "partitions": str(len(plan.partitions)),
+    }
+    if plan.pipeline is not None:
+        values["pipeline"] = f"{plan.pipeline.file}:{plan.pipeline.function}, per {plan.pipeline.per}"
+    if plan.environment is not None:
+        values["environment"] = _environment(plan.to_json()["environment"])
+    state = "built already: a build would do nothing" if built else "not built yet"
+    return [f"{job.name}  {state}", *pairs(values)]
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    """What `coral build` came to."""
+    version = outcome.version
+    said = f"built in {duration(outcome.seconds)}" if outcome.built else "fresh: nothing was rebuilt"
+    values = {
+        "fingerprint": version.fingerprint,
+        "content digest": version.content_digest,
+        "rows": _rows(version),
+    }
+    if outcome.built:
+        values["partitions"] = f"{outcome.partitions_built} built, {outcome.partitions_reused} reused"
+    if outcome.bytes_fetched:
+        values["fetched"] = size(outcome.bytes_fetched)
+    if outcome.image_digest:
+        values["image"] = outcome.image_digest
+    return [f"{version.name or version.fingerprint[:SHORT]}  {said}", *pairs(values)]
+
+
+def status_lines(found: Sequence[Status], descriptors: Sequence[str], *, explain: bool) -> list[str]:
+    """One line a descriptor; with `explain` every change beneath it."""
+    lines: list[str] = []
+    rows = [(item.name, item.state, item.fingerprint[:SHORT], _why(item, path, explain=explain))
+            for item, path in zip(found, descriptors, strict=True)]  # fmt: skip
+    for item, line in zip(found, table(("name", "state", "fingerprint", ""), rows)[1:], strict=True):
+        lines.append(line)
+        if explain:
+            lines.extend(_change_lines(item.changed))
+    return lines
+
+
+def lock_lines(change: LockChange, descriptor: str, *, dry_run: bool) -> list[str]:
+    """What `coral update` moved, or would."""
+    if not change.moves:
+        return [f"{change.name}  coral.lock says so already: {change.now[:SHORT]}"]
+    said = "coral.lock would move" if dry_run else f"coral.lock has moved; next: coral build {descriptor}"
+    moved = pairs({"was": change.was or "(no entry)", "now": change.now})
+    return [f"{change.name}  {said}", *moved, *_change_lines(change.changed)]
+
+
+def history(name: str | None) -> str:
+    """The query for every version that a name, or any name, ever had; newest first."""
+    from coralord_lightning.spec.predicate import quote_literal
+
+    where = "" if name is None else f"WHERE name = {quote_literal(name)}"
+    return f"""
+        SELECT name, fingerprint, content_digest, num_rows, size_bytes, created_at, pinned_at
+        FROM entries {where}
+        ORDER BY pinned_at DESC, created_at DESC, fingerprint
+    """  # noqa: S608 - a quoted literal
+
+
+def entry_rows(result: QueryResult) -> list[tuple[str, str, str, str, str]]:
+    """Rows of `NEWEST` or `history` as people read them."""
+    names = [name for name, _ in result.columns]
+    found = [dict(zip(names, row, strict=True)) for row in result.rows]
+    return [
+        (
+            item["name"], item["fingerprint"][:SHORT], count(item["num_rows"]), size(item["size_bytes"]),
+            f"{item['created_at']:%Y-%m-%d %H:%M:%S}",
+        )
+        for item in found
+    ]  # fmt: skip
+
+
+def version_lines(version: Version) -> list[str]:
+    """One version, as `coral show` tells it."""
+    manifest, plan = version.manifest, version.plan
+    columns = "\n".join(f"{column.name}: {column.type}{_shape(column.shape)}" for column in manifest.columns)
+    sources = "\n".join(f"{item['name']}  {_identity(item)}" for item in plan["sources"])
+    values = {
+        "content digest": version.content_digest,
+        "built": f"{version.created_at:%Y-%m-%d %H:%M:%S} UTC",
+        "rows": _rows(version),
+        "size": f"{size(manifest.size_bytes)} in {_number(sum(1 for _ in manifest.shards()), 'shard')}",
+        "columns": columns,
+        "inputs": sources,
+    }
+    if pipeline := plan.get("pipeline"):
+        params = ", ".join(f"{name}={cell(value)}" for name, value in pipeline["params"].items())
+        values["pipeline"] = f"{pipeline['file']}:{pipeline['function']}({params}), per {pipeline['per']}"
+        values["code"] = "\n".join(f"{name}  {digest[:SHORT]}" for name, digest in pipeline["code"].items())
+    if environment := plan.get("environment"):
+        values["environment"] = _environment(environment)
+    return [version.fingerprint, *pairs(values)]
+
+
+def finding_lines(findings: Sequence[Finding]) -> list[str]:
+    """One line a finding, its remedy beneath it."""
+    lines = []
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        lines.append(f"{finding.state:<4}  {finding.what:<{width}}  {finding.text}")
+        for number, line in enumerate(finding.remedy.splitlines()):
+            lines.append(f"{'':<4}  {'':<{width}}  {'     ' if number else 'try: '}{line}")
+    return lines
+
+
+def _why(item: Status, descriptor: str, *, explain: bool) -> str:
+    if item.state == "fresh":
+        return ""
+    if item.state == "missing" or explain:
+        return f"next: coral build {descriptor}"
+    what = [change.what for change in item.changed]
+    more = f" and {len(what) - 3} more" if len(what) > 3 else ""
+    return f"changed: {', '.join(what[:3])}{more}"
+
+
+def _change_lines(changes: Sequence[Change]) -> list[str]:
+    lines = []
+    for change in changes:
+        lines.append(f"  {change.what}")
+        lines.extend((f"    was  {_short(change.was)}", f"    now  {_short(change.now)}"))
+    return lines
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "(nothing)"
+    text = cell(value)
+    return text if len(text) <= _WIDE else f"{text[: _WIDE - 3]}..."
+
+
+def _rows(version: Version) -> str:
+    splits = ", ".join(f"{name} {count(rows)}" for name, rows in version.splits.items())
+    rest = version.manifest.unassigned_rows
+    return f"{count(version.num_rows)} ({splits})" + (f"; {count(rest)} in no split" if rest else "")
+
+
+def _environment(environment: Mapping[str, Any]) -> str:
+    if environment["kind"] == "local":
+        return f"local: {environment['implementation']} {environment['python']}, not pinned by a container"
+    image = environment.get("image") or environment.get("base") or "the shipped image, not built yet"
+    return f"{environment['kind']}: {image}"
+
+
+def _identity(source: Mapping[str, Any]) -> str:
+    if "sha256" in source:
+        return f"sha256 {source['sha256'][:SHORT]}"
+    return f"{source.get('url', '')}  etag {source.get('etag')}  {size(int(source.get('size', 0)))}"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"[{', '.join('?' if length < 0 else str(length) for length in shape)}]" if shape else ""
+
+
+def _fetch_bytes(job: Job) -> int:
+    from coralord_lightning.spec.plan import RemoteFile
+
+    return sum(place.size_bytes for place in job.locations.values() if isinstance(place, RemoteFile))
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,180 @@
+"""Which addresses a request may go to, and how an address is shown. Resolves names, never speaks HTTP."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+import httpcore
+
+from coralord_lightning.errors import ForbiddenSourceError
+
+__all__ = [
+    "CheckedBackend",
+    "is_global",
+    "origin",
+    "public_url",
+    "redact",
+    "require_http",
+    "split_userinfo",
+    "with_userinfo",
+]
+
+_PORTS = {"http": 80, "https": 443}
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_SECRET = re.compile(
+    r"x-(amz|goog|ms)-.*|.*(signature|token|password|secret|api_?key|credential).*|sig|key|auth|sv|se|sp|sr|st|spr"
+    r"|expires|policy|key-pair-id|awsaccesskeyid|googleaccessid",
+    re.IGNORECASE,
+)
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def require_http(url: str, *, subject: str) -> str:
+    """The address, if it is one that a dataset may name.
+
+    Raises:
+        ForbiddenSourceError: another scheme, no host, or characters that parsers read differently.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme.lower() in _PORTS and host and not re.search(r"[\x00-\x20\x7f\\]", url):
+        return url
+    raise ForbiddenSourceError(
+        subject,
+        "is no address that a dataset may name",
+        facts={"got": redact(url), "expected": "http:// or https:// and a host"},
+        remedy="give an http(s) address, or copy the file beside the Croissant file and give its relative path",
+    )
+
+
+def redact(url: str) -> str:
+    """The address as messages may show it: without user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+        place = _place(parts)
+    except ValueError:
+        return "an unreadable address"
+    return urlunsplit((parts.scheme, place, parts.path, "…" if parts.query else "", ""))
+
+
+def public_url(url: str) -> str:
+    """The address as plans and manifests may keep it: without user, password, fragment, and secrets in the query."""
+    parts = urlsplit(url)
+    query = parts.query
+    pairs = parse_qsl(query, keep_blank_values=True)
+    kept = [(key, value) for key, value in pairs if not _SECRET.fullmatch(key)]
+    if len(kept) != len(pairs):
+        query = urlencode(kept, quote_via=quote)
+    return urlunsplit((parts.scheme.lower(), _place(parts).lower(), parts.path, query, ""))
+
+
+def split_userinfo(url: str) -> tuple[str, tuple[str, str] | None]:
+    """The address without user, password and fragment, and (user, password) if there was one."""
+    parts = urlsplit(url)
+    bare = urlunsplit((parts.scheme, _place(parts), parts.path, parts.query, ""))
+    if parts.username is None:
+        return bare, None
+    return bare, (unquote(parts.username), unquote(parts.password or ""))
+
+
+def with_userinfo(url: str, userinfo: tuple[str, str] | None) -> str:
+    """The address with user and password put in."""
+    if userinfo is None:
+        return url
+    parts = urlsplit(url)
+    name, password = (quote(part, safe="") for part in userinfo)
+    return urlunsplit((parts.scheme, f"{name}:{password}@{_place(parts)}", parts.path, parts.query, ""))
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port: what credentials belong to."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    return scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(scheme, 0)
+
+
+def _place(parts: SplitResult) -> str:
+    """Host and port as written, without userinfo."""
+    return parts.netloc.rpartition("@")[2]
+
+
+def is_global(address: IPAddress) -> bool:
+    """Whether an address is on the public internet, also one that hides an IPv4 address inside."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = _embedded(address)
+        if inner is not None:
+            return is_global(inner)
+    refused = address.is_multicast or address.is_reserved or address.is_unspecified or address.is_loopback
+    return address.is_global and not refused
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address.teredo is not None:
+        return address.teredo[1]
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
+
+
+class CheckedBackend(httpcore.NetworkBackend):
+    """Connects to the very address that was checked, so that a name which resolves anew cannot lead elsewhere.
+
+    Args:
+        allowed_hosts: hosts, as they stand in the address, that may resolve to private or loopback addresses.
+    """
+
+    def __init__(self, allowed_hosts: Iterable[str]) -> None:
+        self._allowed = frozenset(host.strip("[]").lower() for host in allowed_hosts)
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Resolve, check, connect.
+
+        Raises:
+            ForbiddenSourceError: the host has no public address and is not allowed by configuration.
+        """
+        failure: Exception | None = None
+        for address in self._resolve(host, port):
+            try:
+                return self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.NetworkError, httpcore.TimeoutException) as error:
+                failure = error
+        raise failure or httpcore.ConnectError(f"{host} has no address")
+
+    def sleep(self, seconds: float) -> None:
+        self._inner.sleep(seconds)
+
+    def _resolve(self, host: str, port: int) -> list[str]:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"cannot resolve {host}: {error}") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if host.strip("[]").lower() in self._allowed:
+            return addresses
+        public = [text for text in addresses if is_global(ipaddress.ip_address(text.partition("%")[0]))]
+        if addresses and not public:
+            raise ForbiddenSourceError(
+                host,
+                "is not on the public internet",
+                facts={"got": ", ".join(addresses), "expected": "a public address"},
+                remedy=f'if you trust it, allow it in coral.toml: allow_private_hosts = ["{host}"]',
+            )
+        return public

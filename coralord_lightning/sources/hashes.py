@@ -1,0 +1,153 @@
+"""SHA-256 of local files, remembered by what `stat` says. Never trusts a memory that a quick edit could have outrun."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from coralord_lightning.errors import ForbiddenSourceError, SourceIntegrityError
+
+__all__ = ["HashCache", "HashedFile", "hash_descriptor", "replace_file"]
+
+_CHUNK = 1024 * 1024
+_TICK_NS = 2_000_000_000
+"""The coarsest clock among file systems we meet (FAT, some network mounts): two edits this close can look alike."""
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashedFile:
+    """What one file held at one moment."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stamp:
+    """What `stat` says of a file; equal stamps a tick apart mean equal bytes."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    def settled_at(self, moment_ns: int) -> bool:
+        return moment_ns - max(self.mtime_ns, self.ctime_ns) > _TICK_NS
+
+
+class HashCache:
+    """Hashes of local files, kept one JSON file each beneath `directory`.
+
+    Args:
+        directory: made when first needed; where it cannot be written, hashes are just not remembered.
+        clock_ns: wall clock in nanoseconds.
+    """
+
+    def __init__(self, directory: Path, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._directory = directory
+        self._clock_ns = clock_ns
+
+    def hash_file(self, path: Path) -> HashedFile:
+        """Hash of the regular file at `path`.
+
+        Raises:
+            OSError: it cannot be opened or read.
+            ForbiddenSourceError: it is no regular file.
+            SourceIntegrityError: it kept changing while it was read.
+        """
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return self.hash_open(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+    def hash_open(self, descriptor: int, path: Path) -> HashedFile:
+        """Hash of an open regular file; stat and bytes come from this one descriptor. `path` is the memory's key."""
+        for _ in range(_TRIES):
+            began_ns = self._clock_ns()
+            stamp = _stamp(descriptor, path)
+            known = self._recall(path, stamp)
+            if known is not None:
+                return HashedFile(sha256=known, size_bytes=stamp.size)
+            sha256 = hash_descriptor(descriptor)
+            if _stamp(descriptor, path) == stamp:
+                if stamp.settled_at(began_ns):
+                    self._note(path, stamp, sha256, began_ns)
+                return HashedFile(sha256=sha256, size_bytes=stamp.size)
+        raise SourceIntegrityError(
+            str(path),
+            "changes while it is read",
+            facts={"got": f"{_TRIES} readings, {_TRIES} different states"},
+            remedy="wait until whatever writes it is done, then run the same command again",
+        )
+
+    def _recall(self, path: Path, stamp: _Stamp) -> str | None:
+        try:
+            note: Any = json.loads(self._note_path(path).read_bytes())
+            same = note["path"] == str(path) and note["stamp"] == asdict(stamp)
+            sha256 = note["sha256"]
+            whole = isinstance(sha256, str) and len(bytes.fromhex(sha256)) == hashlib.sha256().digest_size
+            return sha256 if same and whole and stamp.settled_at(int(note["noted_at_ns"])) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _note(self, path: Path, stamp: _Stamp, sha256: str, moment_ns: int) -> None:
+        note = {"path": str(path), "stamp": asdict(stamp), "sha256": sha256, "noted_at_ns": moment_ns}
+        with contextlib.suppress(OSError):
+            replace_file(self._note_path(path), json.dumps(note).encode())
+
+    def _note_path(self, path: Path) -> Path:
+        key = hashlib.sha256(os.fsencode(path)).hexdigest()
+        return self._directory / key[:2] / f"{key}.json"
+
+
+def hash_descriptor(descriptor: int) -> str:
+    """SHA-256 of an open file from its beginning, in hex; the file position does not matter and is left alone."""
+    digest = hashlib.sha256()
+    offset = 0
+    while chunk := os.pread(descriptor, _CHUNK, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.hexdigest()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a small file in one step: readers see the old bytes or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _stamp(descriptor: int, path: Path) -> _Stamp:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise ForbiddenSourceError(
+            str(path),
+            "is no regular file",
+            facts={"got": stat.filemode(found.st_mode), "expected": "a regular file"},
+            remedy="put the data there as a plain file",
+        )
+    return _Stamp(
+        device=found.st_dev,
+        inode=found.st_ino,
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        ctime_ns=found.st_ctime_ns,
+    )

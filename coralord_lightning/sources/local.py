@@ -1,0 +1,197 @@
+"""Files of a Croissant dataset on this machine, beneath the Croissant file's folder. Never leaves that folder."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from coralord_lightning.errors import (
+    ForbiddenSourceError,
+    SourceIntegrityError,
+    SourceMissingError,
+    nearest,
+)
+from coralord_lightning.sources.globs import glob_files, matches
+from coralord_lightning.sources.hashes import HashCache, HashedFile
+from coralord_lightning.spec.plan import LocalFile, Location, SourceFile
+from coralord_lightning.spec.selection import FileObject, FileSet
+
+__all__ = ["require_unchanged", "resolve_file", "resolve_set"]
+
+_SHOWN = 8
+
+
+def resolve_file(node: FileObject, *, root: Path, hashes: HashCache) -> tuple[SourceFile, Location]:
+    """The one file that a FileObject with a relative `content_url` names.
+
+    Raises:
+        ForbiddenSourceError: the path leaves the folder, or is no regular file.
+        SourceMissingError: there is no such file; the error names the nearest one.
+        SourceIntegrityError: its bytes are not the declared ones.
+    """
+    _require_relative(node.content_url, subject=node.id, key="contentUrl")
+    path, found = _hash_beneath(root, node.content_url, subject=node.id, hashes=hashes)
+    if node.sha256 is not None and node.sha256.lower() != found.sha256:
+        raise wrong_hash(node.id, expected=node.sha256.lower(), got=found.sha256, place=node.content_url)
+    return _source(node.id, node, found), LocalFile(path=path)
+
+
+def resolve_set(node: FileSet, *, root: Path, hashes: HashCache) -> tuple[tuple[SourceFile, Location], ...]:
+    """The files that a FileSet's globs match, sorted by name: all `includes`, without those of `excludes`.
+
+    Source: Croissant 1.1, FileSet.includes and FileSet.excludes.
+
+    Raises:
+        ForbiddenSourceError: a pattern or a matched link leaves the folder.
+        SourceMissingError: nothing matches; the error names the patterns and what is there.
+    """
+    for key, patterns in (("includes", node.includes), ("excludes", node.excludes)):
+        for pattern in patterns:
+            _require_relative(pattern, subject=node.id, key=key)
+    matched = {name for pattern in node.includes for name in glob_files(root, pattern)}
+    names = sorted(name for name in matched if not any(matches(name, pattern) for pattern in node.excludes))
+    if not names:
+        raise _nothing_matched(node, root, matched)
+    out: list[tuple[SourceFile, Location]] = []
+    for name in names:
+        path, found = _hash_beneath(root, name, subject=name, hashes=hashes)
+        out.append((_source(name, node, found), LocalFile(path=path)))
+    return tuple(out)
+
+
+def require_unchanged(files: Iterable[tuple[SourceFile, Location]], *, hashes: HashCache) -> None:
+    """Check that local files still are what was pinned, e.g. after they were read.
+
+    Raises:
+        SourceIntegrityError: one is gone or changed in between.
+    """
+    for source, location in files:
+        if not isinstance(location, LocalFile):
+            continue
+        try:
+            got = hashes.hash_file(location.path).sha256
+        except OSError as error:
+            got = f"nothing ({error.strerror})"
+        if got != source.identity.get("sha256"):
+            raise SourceIntegrityError(
+                source.name,
+                "changed while it was in use",
+                facts={"expected": source.identity.get("sha256"), "got": got},
+                remedy="run the same command again; it plans with the file as it is now",
+            )
+
+
+def wrong_hash(subject: str, *, expected: str, got: str, place: str) -> SourceIntegrityError:
+    """The error for a file whose bytes are not the declared ones."""
+    return SourceIntegrityError(
+        subject,
+        "is not the file that the Croissant description declares",
+        facts={"file": place, "expected": f"sha256 {expected}", "got": f"sha256 {got}"},
+        remedy=f'fetch the file again; if it is meant to be new, write "sha256": "{got}" in the Croissant file',
+    )
+
+
+def _source(name: str, node: FileObject | FileSet, found: HashedFile) -> SourceFile:
+    return SourceFile(name=name, format=node.format, identity={"sha256": found.sha256}, size_bytes=found.size_bytes)
+
+
+def _require_relative(path: str, *, subject: str, key: str) -> None:
+    """Refuse what could mean a place outside, whatever the operating system."""
+    parts = path.split("/")
+    if path and not path.startswith(("/", "~")) and not any(bad in path for bad in ("\\", "\0", "://")):
+        drive = len(parts[0]) > 1 and parts[0][1] == ":"
+        if not drive and not parts[0].lower().startswith("file:") and ".." not in parts:
+            return
+    raise ForbiddenSourceError(
+        subject,
+        f"{key} must be a path beneath the Croissant file's folder, or an http(s) address",
+        facts={"got": repr(path), "expected": "a relative path without '..', with '/'"},
+        remedy=f"copy the file beneath that folder and write its relative path as {key}",
+    )
+
+
+def _hash_beneath(root: Path, name: str, *, subject: str, hashes: HashCache) -> tuple[Path, HashedFile]:
+    """Real path and hash of a regular file whose real place is beneath `root`."""
+    real_root, real = Path(os.path.realpath(root)), Path(os.path.realpath(root / name))
+    if not real.is_relative_to(real_root):
+        raise ForbiddenSourceError(
+            subject,
+            "is a link that leaves the Croissant file's folder",
+            facts={"got": f"{name} -> {real}", "expected": f"a file beneath {real_root}"},
+            remedy=f"replace the link with the file: cp --remove-destination {str(real)!r} {str(root / name)!r}",
+        )
+    try:
+        descriptor = _open_beneath(real_root, real.relative_to(real_root).parts)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _missing(subject, root, name) from error
+    except OSError as error:
+        raise _unreadable(subject, real, error) from error
+    try:
+        return real, hashes.hash_open(descriptor, real)
+    finally:
+        os.close(descriptor)
+
+
+def _open_beneath(root: Path, parts: tuple[str, ...]) -> int:
+    """Open a file by walking from `root` one folder at a time, following no link, so that no swap can lead outside."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    folder = os.open(root, flags | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, flags | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(parts[-1] if parts else ".", flags | os.O_NONBLOCK, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _unreadable(subject: str, path: Path, error: OSError) -> ForbiddenSourceError | SourceMissingError:
+    kind = ForbiddenSourceError if error.errno == errno.ELOOP else SourceMissingError
+    return kind(
+        subject,
+        "cannot be opened",
+        facts={"file": path, "got": error.strerror},
+        remedy=f"ls -l {str(path)!r}, and make it readable for you",
+    )
+
+
+def _missing(subject: str, root: Path, name: str) -> SourceMissingError:
+    folder = (root / name).parent
+    while not folder.is_dir() and folder != root:
+        folder = folder.parent
+    names = [path.relative_to(root).as_posix() for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    near = nearest(name, names)
+    return SourceMissingError(
+        subject,
+        "there is no such data file",
+        facts={"expected": root / name, "there": _listing(names)},
+        remedy=f"write contentUrl as '{near}', if that is the file" if near else f"put the file at {root / name}",
+    )
+
+
+def _nothing_matched(node: FileSet, root: Path, matched: set[str]) -> SourceMissingError:
+    there = sorted(matched) or _some_names(root)
+    facts: dict[str, object] = {"includes": ", ".join(node.includes), "folder": root, "there": _listing(there)}
+    if matched:
+        facts["excludes"] = ", ".join(node.excludes)
+    return SourceMissingError(
+        node.id,
+        "every matching file is excluded" if matched else "no file matches",
+        facts=facts,
+        remedy="narrow its excludes" if matched else f"correct its includes, or put the files beneath {root}",
+    )
+
+
+def _some_names(root: Path) -> list[str]:
+    """A few files beneath the folder; never a walk over all of a large one."""
+    files = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    return sorted(itertools.islice(files, 100))
+
+
+def _listing(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (", ".join(names[:_SHOWN]) + more) or "nothing"

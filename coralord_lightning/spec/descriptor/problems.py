@@ -1,0 +1,183 @@
+"""What is wrong with a descriptor, said in its own words: which key, which line, what was expected, what to write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from coralord_lightning.errors import CoralError, DescriptorValueError, NotYetSupportedError, nearest
+from coralord_lightning.spec.descriptor import model
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+    from coralord_lightning.spec.descriptor.model import Provenance, SubsetDescriptor
+
+__all__ = ["check_supported", "explain"]
+
+_EXPECTED: Mapping[str, tuple[str, str]] = {
+    "name": ("lower-case letters, digits and -, or team/name", "name: digits-even"),
+    "croissant": ("the path or URL of a Croissant file", "croissant: croissant.json"),
+    "record_set": ("the @id or name of a record set", "record_set: digits"),
+    "fields": ("a list of field names, or a mapping from names to options", "fields: [image, label]"),
+    "where": ("an SQL condition over field names, as text", 'where: "label % 2 = 0 AND label < 8"'),
+    "order_by": ("a list of field names, each with asc or desc", "order_by: [label, id desc]"),
+    "limit": ("a whole number above 0, or null", "limit: 1000"),
+    "splits": ("a mapping from split names to what they take", "splits: {train: {from: rest, fraction: 0.9}}"),
+    "splits.*": ("one of where, source, and from with fraction", "train: {from: rest, fraction: 0.9}"),
+    "splits.*.where": ("an SQL condition over field names, as text", "where: \"part = 'test'\""),
+    "splits.*.source": ("the name of a split of the Croissant file", "source: test"),
+    "splits.*.from": ("rest, or the name of a split of the Croissant file", "from: rest"),
+    "splits.*.fraction": ("a number above 0 and at most 1", "fraction: 0.9"),
+    "split_key": ("a list of field names", "split_key: [id]"),
+    "pipeline": ("a mapping with an entrypoint", "pipeline: {entrypoint: pipeline.py:scale}"),
+    "pipeline.entrypoint": ("file.py:function, inside the descriptor's folder", "entrypoint: pipeline.py:scale"),
+    "pipeline.per": ("batch, partition or dataset", "per: batch"),
+    "pipeline.params": ("a mapping from names to JSON values", "params: {max: 16}"),
+    "pipeline.files": ("a list of paths inside the descriptor's folder", "files: [vocab.json]"),
+    "environment": ("local, or a mapping with an image and limits", "environment: local"),
+    "environment.image": ("an image by digest", "image: ghcr.io/team/etl@sha256:<64 hex digits>"),
+    "environment.memory": ("a size", "memory: 4g"),
+    "environment.cpus": ("a number above 0", "cpus: 2"),
+    "environment.timeout": ("a duration", "timeout: 10m"),
+    "environment.network": ("true or false", "network: false"),
+    "environment.local": ("true or false", "environment: local"),
+}
+_KEYS: Mapping[str, type[BaseModel]] = {
+    "splits.*": model.SplitOptions,
+    "fields.*": model.FieldOptions,
+    "pipeline": model.PipelineOptions,
+    "environment": model.EnvironmentOptions,
+}
+_BY_DIGEST = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
+
+
+def explain(error: ValidationError, keys: Mapping[str, Any], provenance: Provenance) -> DescriptorValueError:
+    """The first thing that pydantic found wrong, as our error."""
+    problems = error.errors(include_url=False)
+    # an unknown key is mostly a misspelt one: say so, not that the right spelling is missing
+    problem = next((item for item in problems if item["type"] == "extra_forbidden"), problems[0])
+    path = _path(problem["loc"])
+    key = ".".join(path) or "descriptor"
+    at = {"at": model.line_of(provenance, key)}
+    expected, example = _expected(path)
+    if problem["type"] == "extra_forbidden":
+        return _unknown_key(path, keys, at)
+    if problem["type"] == "missing":
+        return DescriptorValueError(key, "is missing", facts=at | {"expected": expected}, remedy=example)
+    got = _shown(problem["input"])
+    reason = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else f"cannot be {got}"
+    return DescriptorValueError(key, reason, facts=at | {"got": got, "expected": expected}, remedy=example)
+
+
+def check_supported(descriptor: SubsetDescriptor) -> None:
+    """Refuse keys whose machinery is not in this release, and a descriptor of nothing.
+
+    Raises:
+        NotYetSupportedError: naming the key and what to write instead.
+        DescriptorValueError: there is no `croissant`.
+    """
+    _check_top(descriptor)
+    choice = descriptor.fields
+    for name, options in (choice.options if choice is not None else {}).items():
+        for option in options.model_dump(exclude_none=True):
+            raise _later(
+                descriptor, f"fields.{name}.{option}", f"take it out and do it in the pipeline: fields: [{name}]"
+            )
+    for name, split in (descriptor.splits or {}).items():
+        if split.group_by is not None:
+            keys = split.group_by if isinstance(split.group_by, list) else [split.group_by]
+            raise _later(descriptor, f"splits.{name}.group_by", f"split_key: [{', '.join(map(str, keys))}]")
+        if split.stratify_by is not None:
+            raise _later(
+                descriptor, f"splits.{name}.stratify_by", "leave it out, or choose rows: {where: \"part = 'test'\"}"
+            )
+    if descriptor.environment is not None:
+        _check_environment(descriptor, descriptor.environment)
+
+
+def _check_top(descriptor: SubsetDescriptor) -> None:
+    if descriptor.files is not None:
+        raise _later(descriptor, "files", "describe the files in a Croissant file and write: croissant: croissant.json")
+    if descriptor.mapping is not None:
+        raise _later(descriptor, "mapping", "leave it out and let contentUrl in the Croissant file name the local path")
+    if descriptor.max_fetch is not None:
+        raise _later(descriptor, "max_fetch", f"leave it out and look first: coral plan {descriptor.origin}")
+    if not descriptor.croissant:
+        expected, example = _EXPECTED["croissant"]
+        raise DescriptorValueError(
+            "croissant",
+            "is missing",
+            facts={"at": descriptor.key_line("croissant"), "expected": expected},
+            remedy=example,
+        )
+
+
+def _check_environment(descriptor: SubsetDescriptor, environment: model.EnvironmentOptions) -> None:
+    image = environment.image
+    if environment.dockerfile is not None:
+        build = f"docker build -q -f {environment.dockerfile} .   # prints the image: sha256:… to write instead"
+        raise _later(descriptor, "environment.dockerfile", build)
+    if image is None or _BY_DIGEST.fullmatch(image):
+        return
+    if "@" in image or not re.fullmatch(r"[\w./:-]+", image) or image.startswith("sha256:"):
+        expected, example = _EXPECTED["environment.image"]
+        raise DescriptorValueError(
+            "environment.image",
+            "is no image by digest",
+            facts={"at": descriptor.key_line("environment.image"), "got": image, "expected": expected},
+            remedy=example,
+        )
+    show = f"docker pull {image} && docker inspect --format '{{{{index .RepoDigests 0}}}}' {image}"
+    raise _later(descriptor, "environment.image", f"{show}   # prints what to write after image:", got=image)
+
+
+def _later(descriptor: SubsetDescriptor, key: str, remedy: str, **facts: str) -> CoralError:
+    what = "takes a digest, not a tag, in this release" if facts else "is not supported in this release"
+    return NotYetSupportedError(key, what, facts={"at": descriptor.key_line(key), **facts}, remedy=remedy)
+
+
+def _path(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The user's path: `fields.options.image.decode` in the model is `fields.image.decode` in the descriptor."""
+    parts = tuple(map(str, location))
+    if parts[:1] == ("fields",) and parts[1:2] in (("options",), ("names",)):
+        return (parts[0], *parts[2:])
+    return parts
+
+
+def _pattern(path: tuple[str, ...]) -> str:
+    starred = (path[0], "*", *path[2:]) if len(path) > 1 and path[0] in ("splits", "fields") else path
+    return ".".join(starred)
+
+
+def _expected(path: tuple[str, ...]) -> tuple[str, str]:
+    """What the key, or the nearest one above it, takes, and an example."""
+    for end in range(len(path), 0, -1):
+        found = _EXPECTED.get(_pattern(path[:end]))
+        if found is not None:
+            return found
+    return "a mapping of keys to values", "name: digits\ncroissant: croissant.json"
+
+
+def _unknown_key(path: tuple[str, ...], keys: Mapping[str, Any], at: Mapping[str, str]) -> DescriptorValueError:
+    owner = _KEYS.get(_pattern(path[:-1]), model.SubsetDescriptor)
+    known = [info.alias or name for name, info in owner.model_fields.items()]
+    guess = nearest(path[-1], known)
+    value: Any = keys
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    remedy = f"{guess}: {_shown(value)}" if guess else f"use one of: {', '.join(known)}"
+    return DescriptorValueError(
+        ".".join(path), f"unknown key {path[-1]!r}", facts={**at, "expected": ", ".join(known)}, remedy=remedy
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML on one line, not too long."""
+    try:
+        text = value if isinstance(value, str) and re.fullmatch(r"\w[\w./ -]*", value) else json.dumps(value)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 100 else text[:100] + " …"

@@ -1,0 +1,1 @@
+"""Finished versions to tensors. torch lives here."""

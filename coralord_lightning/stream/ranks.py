@@ -1,0 +1,67 @@
+"""Owns what the processes of one run tell each other about their data; never resolves anything itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coralord_lightning.errors import CoralError, DataVersionMismatchError
+
+__all__ = ["Report", "agree", "are_connected", "tell_failure"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one rank knows: the version it prepared, or why it could not; None and None where it had nothing to do."""
+
+    fingerprint: str | None = None
+    name: str | None = None
+    failure: CoralError | None = None
+
+
+def are_connected() -> bool:
+    """Whether this process has others to agree with."""
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def tell_failure(error: Exception) -> CoralError:
+    """Make an error one that every rank can raise; another's may not survive the way between processes."""
+    if isinstance(error, CoralError):
+        return error
+    import torch.distributed as dist
+
+    return CoralError(
+        "prepare_data",
+        f"failed on rank {dist.get_rank()}",
+        facts={"got": repr(error)},
+        remedy=f"read the traceback that rank {dist.get_rank()} printed",
+    )
+
+
+def agree(mine: Report) -> Report | None:
+    """Hear all ranks; every rank of the run must call this at the same point.
+
+    Returns:
+        the report of the lowest rank that has a version; None where no rank has one.
+    Raises:
+        CoralError: the error of the lowest rank that failed, the same one on every rank.
+        DataVersionMismatchError: ranks have different versions.
+    """
+    import torch.distributed as dist
+
+    reports: list[Report | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(reports, mine)
+    heard = [report for report in reports if report is not None]
+    for report in heard:
+        if report.failure is not None:
+            raise mine.failure or report.failure
+    found = [report for report in heard if report.fingerprint is not None]
+    if len({report.fingerprint for report in found}) > 1:
+        raise DataVersionMismatchError(
+            "version",
+            "the processes of this run resolved different versions of the data",
+            facts={f"rank {rank}": report.fingerprint for rank, report in enumerate(heard)},
+            remedy='pin="<one of these fingerprints>"     # or let all nodes share one home',
+        )
+    return found[0] if found else None

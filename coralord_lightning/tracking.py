@@ -1,0 +1,58 @@
+"""Owns how a version reaches the loggers of a run: once each, on rank zero; a failing logger never ends training."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from coralord_lightning.errors import CoralWarning
+
+if TYPE_CHECKING:
+    from coralord_lightning.workspace import Version
+
+__all__ = ["HPARAMS_KEY", "log_version"]
+
+HPARAMS_KEY = "coralord"
+"""The one key that everything of ours stands under in a run's hyperparameters."""
+
+_LOGGED = "_coralord_logged"
+
+
+def log_version(version: Version, loggers: Iterable[Any]) -> None:
+    """Tell every logger which data the run trains on, unless it was told already.
+
+    Args:
+        loggers: of a Trainer; any object with Lightning's `log_hyperparams`.
+
+    Warns:
+        CoralWarning: a logger failed.
+    """
+    for logger in loggers:
+        if getattr(logger, _LOGGED, None) == version.fingerprint:
+            continue
+        try:
+            _log(logger, {HPARAMS_KEY: version.to_json()})
+            setattr(logger, _LOGGED, version.fingerprint)
+        except Exception as error:  # noqa: BLE001  # loggers talk to servers: anything may come, and training goes on
+            warnings.warn(
+                f"{type(logger).__name__} did not take the data version {version.fingerprint}: {error!r}",
+                CoralWarning,
+                stacklevel=2,
+            )
+
+
+def _log(logger: Any, params: dict[str, Any]) -> None:
+    if _is_tensorboard(logger):
+        # Without metrics it keeps the values for `hparams.yaml` and writes no `hp_metric`, which is the user's.
+        # It is not told to save: the file is never overwritten, and the model's hyperparameters are still to come.
+        logger.log_hyperparams(params, metrics={})
+    else:
+        logger.log_hyperparams(params)
+
+
+def _is_tensorboard(logger: Any) -> bool:
+    return any(
+        base.__name__ == "TensorBoardLogger" and base.__module__.split(".")[0] in ("lightning", "pytorch_lightning")
+        for base in type(logger).__mro__
+    )

@@ -1,0 +1,1 @@
+"""Questions over many versions: status, explain, update."""

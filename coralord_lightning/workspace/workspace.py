@@ -1,0 +1,249 @@
+"""The flow, whole: descriptor -> plan -> fingerprint -> built already? -> build -> publish -> version.
+
+`Workspace.ensure` is that line; everything else here puts its parts together. Decides first, acts after.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from coralord_lightning.builder.build import Built, Extractor, Progress, Tools, build
+from coralord_lightning.builder.runners.base import Runner
+from coralord_lightning.config import Config
+from coralord_lightning.errors import ShardMissingError, StaleError, StoreError
+from coralord_lightning.sources import Sources, open_sources
+from coralord_lightning.spec.descriptor import SubsetDescriptor
+from coralord_lightning.spec.explain import Change, explain
+from coralord_lightning.spec.manifest import Manifest
+from coralord_lightning.spec.plan import EnvironmentPlan, Job
+from coralord_lightning.store import Store, open_store
+from coralord_lightning.workspace.locking import Update, entry_for, pins_for, read_lock, require_locked, write_entry
+from coralord_lightning.workspace.planning import (
+    DescriptorLike,
+    EnvironmentResolver,
+    Planned,
+    plan_job,
+    read_descriptor,
+)
+from coralord_lightning.workspace.progress import Silence
+from coralord_lightning.workspace.version import Outcome, Version
+
+__all__ = ["Workspace", "open_workspace"]
+
+Verify = Literal["stat", "read"]
+
+
+def open_workspace(
+    config: Config, *, offline: bool = False, crash_point: Callable[[str], None] | None = None
+) -> Workspace:
+    """Put the real parts together; touches nothing yet.
+
+    Args:
+        offline: rule the network out.
+        crash_point: hears the name of every step that reaches the disk; tests end the process there.
+    """
+    store = open_store(config.home) if crash_point is None else open_store(config.home, crash_point=crash_point)
+    return Workspace(config=config, store=store, offline=offline)
+
+
+class Workspace:
+    """One store and one site configuration, and what can be asked of them."""
+
+    def __init__(self, *, config: Config, store: Store, offline: bool = False) -> None:
+        self.config = config
+        self.store = store
+        self.offline = offline
+
+    def ensure(
+        self,
+        descriptor: DescriptorLike,
+        *,
+        base_dir: Path | None = None,
+        update: Update = None,
+        build: bool = True,
+        verify: Verify = "stat",
+        lock: bool = False,
+        progress: Progress | None = None,
+    ) -> Outcome:
+        """Make sure that the version a descriptor asks for is in the store.
+
+        Args:
+            build: False: a stale or missing version raises instead of being built.
+            verify: "stat": shards are there with their sizes; "read": their bytes hash to what was built.
+            lock: write `coral.lock` beside the descriptor where it has no entry (as `coral build` does).
+        Raises:
+            StaleError: it would have to be built and `build` is False.
+            CoralError: it cannot be planned or built; the store is as it was, finished partitions apart.
+        """
+        started = time.monotonic()
+        asked = read_descriptor(descriptor, base_dir=base_dir)
+        with self._sources(update) as sources:
+            planned = self._plan(asked, sources, update)
+            manifest = self._lookup(planned.job.fingerprint, verify)
+            built: Built | None = None
+            if manifest is None:
+                if not build:
+                    raise _stale(planned)
+                done = self._build(planned, sources, progress or Silence())
+                built, manifest = (done, done.manifest) if isinstance(done, Built) else (None, done)
+            self._bind(planned, manifest, tolerant=built is None)
+            if lock:
+                self._write_lock(planned, manifest)
+            return Outcome(
+                version=Version(manifest=manifest, home=self.config.home, name=planned.job.name),
+                built=built is not None,
+                partitions_built=built.partitions_built if built else 0,
+                partitions_reused=built.partitions_reused if built else len(manifest.partitions),
+                bytes_fetched=sources.bytes_fetched,
+                seconds=time.monotonic() - started,
+            )
+
+    def plan(self, descriptor: DescriptorLike, *, base_dir: Path | None = None, update: Update = None) -> Job:
+        """The job a descriptor stands for: every input pinned, nothing built."""
+        return self.planned(descriptor, base_dir=base_dir, update=update).job
+
+    def planned(self, descriptor: DescriptorLike, *, base_dir: Path | None = None, update: Update = None) -> Planned:
+        """The job, with the descriptor and Croissant text it comes from."""
+        asked = read_descriptor(descriptor, base_dir=base_dir)
+        with self._sources(update) as sources:
+            return self._plan(asked, sources, update)
+
+    def version(self, fingerprint: str, *, verify: Verify = "stat", name: str | None = None) -> Version:
+        """A version in the store.
+
+        Args:
+            fingerprint: whole, or a prefix that only one version has.
+        Raises:
+            VersionNotFoundError: there is none, or there are several.
+            ShardMissingError: it is there, but not whole.
+        """
+        manifest = self.store.read_manifest(self.store.find(fingerprint))
+        if manifest is None:
+            return self.version(self.store.find(fingerprint), verify=verify, name=name)
+        self.store.check_shards(manifest, mode=verify)
+        return Version(manifest=manifest, home=self.config.home, name=name)
+
+    def changes(self, job: Job) -> tuple[str | None, tuple[Change, ...]]:
+        """What the last version under the job's name was, and what is different now.
+
+        Returns:
+            its fingerprint, None where the name was never built; and the differences.
+        """
+        last = self.store.latest_pin(job.name)
+        manifest = self.store.read_manifest(last) if last is not None else None
+        if manifest is None:
+            return None, ()
+        return last, explain(manifest.plan, job.canonical)
+
+    def _plan(self, asked: SubsetDescriptor, sources: Sources, update: Update) -> Planned:
+        pins = pins_for(asked, update)
+        planned = plan_job(asked, sources=sources, environment=EnvironmentResolver(self.config), pins=pins)
+        if update == "locked" and pins is not None:
+            require_locked(planned, pins, self._changes_since(pins.fingerprint, planned.job))
+        return planned
+
+    def _changes_since(self, fingerprint: str, job: Job) -> tuple[Change, ...]:
+        manifest = self.store.read_manifest(fingerprint)
+        return () if manifest is None else explain(manifest.plan, job.canonical)
+
+    def _sources(self, update: Update) -> AbstractContextManager[Sources]:
+        offline = self.offline or update == "offline"
+        return open_sources(self.config, cache_dir=self.config.home / "cache", offline=offline)
+
+    def _lookup(self, fingerprint: str, verify: Verify) -> Manifest | None:
+        """The finished version, whole; None where it has to be built (again)."""
+        manifest = self.store.read_manifest(fingerprint)
+        if manifest is None:
+            return None
+        try:
+            self.store.check_shards(manifest, mode=verify)
+        except ShardMissingError:
+            self.store.set_damaged_aside(manifest)
+            return None
+        return manifest
+
+    def _build(self, planned: Planned, sources: Sources, progress: Progress) -> Built | Manifest:
+        """Build and publish under the version's lock, or take what another process built meanwhile."""
+        job = planned.job
+        progress.phase("waiting for another build of the same version")
+        with self.store.build_lock(job.fingerprint, timeout_s=self.config.lock_timeout_s), _finishing(progress):
+            done = self._lookup(job.fingerprint, "stat")
+            if done is not None:
+                return done
+            created_at = datetime.now(UTC).isoformat(timespec="seconds")
+            built = build(job, self._tools(job, sources, progress), created_at=created_at)
+            sources.require_unchanged(job.located)
+            progress.phase("publishing")
+            self.store.publish_manifest(built.manifest)
+            return built
+
+    def _tools(self, job: Job, sources: Sources, progress: Progress) -> Tools:
+        def open_extractor(job: Job, spill: Path) -> AbstractContextManager[Extractor]:
+            from coralord_lightning.builder.extract import open_extractor as opened
+
+            return opened(job, filesystem=sources.filesystem, spill_dir=spill)
+
+        environment = job.plan.environment
+        return Tools(
+            store=self.store,
+            open_extractor=open_extractor,
+            runner=None if environment is None else self._runner(environment),
+            image=lambda: self._image(environment),
+            progress=progress,
+        )
+
+    def _runner(self, environment: EnvironmentPlan) -> Runner:
+        if environment.kind == "local":
+            from coralord_lightning.builder.runners.local import LocalRunner
+
+            return LocalRunner()
+        from coralord_lightning.builder.runners.docker import DockerRunner
+
+        return DockerRunner(self.config)
+
+    def _image(self, environment: EnvironmentPlan | None) -> str | None:
+        if environment is None or environment.kind == "local":
+            return None
+        from coralord_lightning.builder.runners.image import ensure_image
+
+        return ensure_image(environment, config=self.config)
+
+    def _bind(self, planned: Planned, manifest: Manifest, *, tolerant: bool) -> None:
+        """Bind the name to the version; a hit on a store that cannot be written still is a hit."""
+        name = planned.job.name
+        if self.store.latest_pin(name) == manifest.fingerprint:
+            return
+        try:
+            self.store.pin(name, manifest.fingerprint, origin=planned.descriptor.origin)
+            self.store.sync_catalog()
+        except StoreError:
+            if not tolerant:
+                raise
+
+    def _write_lock(self, planned: Planned, manifest: Manifest) -> None:
+        """Create the entry, or fill its content digest in; moving it is `coral update`'s."""
+        entry = read_lock(planned.folder).entries.get(planned.job.name)
+        if entry is None or (entry.fingerprint == manifest.fingerprint and entry.content_digest is None):
+            write_entry(planned, entry_for(planned, manifest.content_digest))
+
+
+@contextmanager
+def _finishing(progress: Progress) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        progress.finish()
+
+
+def _stale(planned: Planned) -> StaleError:
+    return StaleError(
+        planned.job.name,
+        "is not built, and building was ruled out (build=False)",
+        facts={"expected": planned.job.fingerprint},
+        remedy=f"coral build {planned.descriptor.origin}",
+    )

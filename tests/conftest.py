@@ -1,0 +1,77 @@
+"""What every test room may ask for: a container engine, and the Croissant corpus beside the checkout."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+
+from coralord_lightning.config import Config, load_config
+from coralord_lightning.errors import CoralError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HOW_TO_GET_AN_ENGINE = "get one with: bash .ci/engine.sh up DIR && source DIR/env"
+
+_skipped_for_docker: list[str] = []
+
+
+@functools.cache
+def engine_problem() -> str | None:
+    """Why no container can be run here; None where one can."""
+    from coralord_lightning.builder.runners.engine import engine_version
+
+    try:
+        engine_version(load_config(home=REPOSITORY))
+    except CoralError as error:
+        return f"no container engine: {error.facts.get('got', error.message)}; {HOW_TO_GET_AN_ENGINE}"
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("docker") is None:
+        return
+    problem = engine_problem()
+    if problem is None:
+        return
+    if os.environ.get("CORAL_REQUIRE_DOCKER"):
+        pytest.fail(f"CORAL_REQUIRE_DOCKER is set, but {problem}", pytrace=False)
+    _skipped_for_docker.append(item.nodeid)
+    pytest.skip(problem)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _skipped_for_docker:
+        terminalreporter.write_line(
+            f"WARNING: {len(_skipped_for_docker)} tests of the container runner were SKIPPED: {engine_problem()}",
+            red=True,
+            bold=True,
+        )
+
+
+@pytest.fixture
+def docker_config(tmp_path: Path) -> Config:
+    """A configuration with a fresh home and this machine's engine; use it with `@pytest.mark.docker`."""
+    return load_config(home=tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def default_image() -> str:
+    """The shipped default image, built where the engine lacks it; use it with `@pytest.mark.docker`."""
+    from coralord_lightning.builder.runners.image import ensure_image, resolve
+
+    config = load_config(home=REPOSITORY)
+    return ensure_image(resolve(None, config=config), config=config)
+
+
+@pytest.fixture(scope="session")
+def shared_croissant() -> Path:
+    """The corpus of real Croissant files beside the checkout."""
+    folder = REPOSITORY.parent / "shared" / "croissant"
+    if folder.is_dir():
+        return folder
+    reason = f"no Croissant corpus: there is no folder {folder}"
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -1,0 +1,275 @@
+"""Real Trainers of both Lightning packages: resume sees the same rows, or names the versions that differ."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_runs import (
+    PACKAGES,
+    THIRD_PARTY_WARNINGS,
+    example_module,
+    fit,
+    lightning,
+    toy_model,
+    toy_project,
+    toy_trainer,
+)
+
+from coralord_lightning import CoralDataModule, load
+from coralord_lightning.errors import (
+    CoralWarning,
+    DataVersionMismatchError,
+)
+from coralord_lightning.stream.state import saved_state
+
+pytestmark = THIRD_PARTY_WARNINGS
+
+
+class Renamed(CoralDataModule):
+    """A user's subclass."""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
+    home = tmp_path_factory.mktemp("store")
+    load(project, home=home)
+    return home
+
+
+def saver(package: str, folder: Path, hook: str) -> Any:
+    """A callback that saves a checkpoint whenever a hook is called; files are named by batches trained."""
+
+    class Saver(lightning(package).Callback):  # type: ignore[name-defined,misc]
+        def _save(self, trainer: Any, model: Any, *rest: Any) -> None:
+            if not trainer.sanity_checking:
+                trainer.save_checkpoint(folder / f"{len(model.seen)}.ckpt")
+
+    setattr(Saver, hook, Saver._save)
+    return Saver()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_trains_tests_predicts_and_resumes_in_the_trainer_of(
+    package: str, project: Path, home: Path, tmp_path: Path
+) -> None:
+    dm = example_module(project, home)
+    whole = fit(package, tmp_path, dm)
+    assert sorted(row for batch in whole.seen[:5] for row in batch) == list(range(20))
+    assert whole.seen[:5] != whole.seen[5:]
+    assert whole.evaluated[:6] == list(range(6))
+
+    checkpoints = lightning(package).callbacks.ModelCheckpoint(dirpath=tmp_path, filename="run")
+    fit(package, tmp_path, dm, max_epochs=1, enable_checkpointing=True, callbacks=[checkpoints])
+    again = lightning(package).callbacks.ModelCheckpoint(dirpath=tmp_path, filename="run")
+    resumed = fit(
+        package, tmp_path, example_module(project, home), ckpt=tmp_path / "run.ckpt", enable_checkpointing=True,
+        callbacks=[again],
+    )  # fmt: skip
+    assert resumed.seen == whole.seen[5:]
+
+    trainer = toy_trainer(package, tmp_path)
+    model = toy_model(package)
+    trainer.test(model, datamodule=dm, verbose=False)
+    assert model.evaluated == list(range(5))
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "epochs": {"max_epochs": 2},
+    "one cycle": {"max_epochs": 2, "one_cycle": True},
+    "steps": {"max_steps": 8, "max_epochs": -1},
+    "limited": {"max_epochs": 2, "limit_train_batches": 3},
+    "validated within": {"max_epochs": 2, "val_check_interval": 2},
+    "one cycle of limited steps": {"max_steps": 8, "limit_train_batches": 3, "one_cycle": True},
+}
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_epoch_end", "on_validation_end"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_resume_from_any_checkpoint_sees_the_rows_of_the_uninterrupted_run(
+    setting: str, hook: str, project: Path, home: Path, tmp_path: Path
+) -> None:
+    options = SETTINGS[setting]
+    package = PACKAGES[len(setting) % 2]
+    whole = fit(package, tmp_path, example_module(project, home), **options).seen
+    fit(package, tmp_path, example_module(project, home), callbacks=[saver(package, tmp_path, hook)], **options)
+
+    checkpoints = sorted(tmp_path.glob("*.ckpt"), key=lambda path: int(path.stem))
+    assert checkpoints
+    for path in checkpoints:
+        resumed = fit(package, tmp_path, example_module(project, home), ckpt=path, **options).seen
+        assert resumed == whole[int(path.stem) :], path.name
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from toy_runs import (
+    PACKAGES,
+    THIRD_PARTY_WARNINGS,
+    example_module,
+    fit,
+    lightning,
+    toy_model,
+    toy_project,
+    toy_trainer,
+)
+from coralord_lightning import CoralDataModule
+
+project, home, folder = map(Path, sys.argv[1:])
+
+class Kill(lightning("pytorch_lightning").Callback):
+    def on_train_batch_end(self, trainer, model, *rest):
+        if len(model.seen) == 7:
+            trainer.save_checkpoint(folder / "last.ckpt")
+            os.kill(os.getpid(), 9)
+
+trainer = toy_trainer("pytorch_lightning", folder, callbacks=[Kill()])
+trainer.fit(toy_model("pytorch_lightning"), datamodule=CoralDataModule(project, batch_size=4, home=home))
+"""
+
+
+def test_a_killed_run_goes_on_in_another_process(project: Path, home: Path, tmp_path: Path) -> None:
+    package = PACKAGES[0]
+    whole = fit(package, tmp_path, example_module(project, home)).seen
+
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, project, home, tmp_path],
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        timeout=120,
+    )
+    assert killed.returncode == -9, killed.stderr.decode()
+
+    assert fit(package, tmp_path, example_module(project, home), ckpt=tmp_path / "last.ckpt").seen == whole[7:]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_state_is_found_by_a_class_of_another_name(package: str, project: Path, home: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"one_cycle": True}
+    whole = fit(package, tmp_path, example_module(project, home), **options).seen
+    hook = saver(package, tmp_path, "on_train_batch_end")
+    fit(package, tmp_path, example_module(project, home, Renamed), callbacks=[hook], **options)
+
+    resumed = fit(package, tmp_path, example_module(project, home), ckpt=tmp_path / "3.ckpt", **options)
+
+    assert resumed.seen == whole[3:]
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_a_checkpoint_holds_the_version_in_plain_values(
+    weights_only: bool, project: Path, home: Path, tmp_path: Path
+) -> None:
+    package = PACKAGES[1]
+    dm = example_module(project, home, transform=_same)
+    trainer = toy_trainer(package, tmp_path, max_epochs=1)
+    trainer.fit(toy_model(package, batch_size=99), datamodule=dm)
+    trainer.save_checkpoint(tmp_path / "run.ckpt", weights_only=weights_only)
+
+    checkpoint = torch.load(tmp_path / "run.ckpt", weights_only=True)
+
+    state = saved_state(checkpoint)
+    assert state is not None
+    assert state["version"] == dm.version.to_json()
+    assert state["version"]["fingerprint"] == dm.version.fingerprint
+    assert state["version"]["content_digest"] == dm.version.content_digest
+    assert checkpoint["datamodule_hyper_parameters"]["batch_size"] == 4
+    assert checkpoint["hyper_parameters"]["batch_size"] == 99
+    assert "transform" not in checkpoint["datamodule_hyper_parameters"]
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+@pytest.fixture
+def moved(project: Path, home: Path, tmp_path: Path) -> Callable[[], Path]:
+    """Trains on the project, changes its data, and returns the checkpoint of before."""
+
+    def move() -> Path:
+        fit(
+            PACKAGES[0], tmp_path, example_module(tmp_path / "toy.yaml", home),
+            callbacks=[saver(PACKAGES[0], tmp_path, "on_train_batch_end")],
+        )  # fmt: skip
+        toy_project(tmp_path, rows={"train": 24, "val": 6, "test": 5})
+        return tmp_path / "3.ckpt"
+
+    toy_project(tmp_path, rows={"train": 20, "val": 6, "test": 5})
+    return move
+
+
+@pytest.mark.parametrize("kind", [CoralDataModule, Renamed])
+def test_resume_on_other_data_names_both_versions_and_the_pin(
+    kind: type[CoralDataModule], moved: Callable[[], Path], home: Path, tmp_path: Path
+) -> None:
+    checkpoint = moved()
+    dm = example_module(tmp_path / "toy.yaml", home, kind)
+    state = saved_state(torch.load(checkpoint, weights_only=True))
+    assert state is not None
+
+    with pytest.raises(DataVersionMismatchError) as caught:
+        fit(PACKAGES[0], tmp_path, dm, ckpt=checkpoint)
+
+    assert caught.value.facts == {"saved": state["version"]["fingerprint"], "loaded": dm.version.fingerprint}
+    assert state["version"]["fingerprint"] in caught.value.remedy
+
+
+@pytest.mark.parametrize("pin", ["fingerprint", "prefix", "checkpoint"])
+def test_a_pin_trains_on_that_version_whatever_the_descriptor_says(
+    pin: str, moved: Callable[[], Path], home: Path, tmp_path: Path
+) -> None:
+    checkpoint = moved()
+    fingerprint = saved_state(torch.load(checkpoint, weights_only=True))["version"]["fingerprint"]  # type: ignore[index]
+    value = {"fingerprint": fingerprint, "prefix": fingerprint[:12], "checkpoint": checkpoint}[pin]
+
+    dm = example_module(tmp_path / "toy.yaml", home, pin=value)
+    resumed = fit(PACKAGES[0], tmp_path, dm, ckpt=checkpoint)
+
+    assert dm.version.fingerprint == fingerprint
+    assert len(resumed.seen) == 7
+
+
+@pytest.mark.parametrize("kind", [CoralDataModule, Renamed])
+def test_load_from_checkpoint_pins_the_version_of_the_run(
+    kind: type[CoralDataModule], moved: Callable[[], Path], home: Path, tmp_path: Path
+) -> None:
+    checkpoint = moved()
+
+    dm = kind.load_from_checkpoint(checkpoint, weights_only=True)
+    model = fit(PACKAGES[0], tmp_path, dm)
+
+    assert dm.version.splits["train"] == 20
+    assert (dm.batch_size, dm.version.name) == (4, "toy")
+    assert sorted(row for batch in model.seen[:5] for row in batch) == list(range(20))
+
+
+def test_load_from_checkpoint_without_that_version_anywhere_names_both(
+    moved: Callable[[], Path], tmp_path: Path
+) -> None:
+    dm = CoralDataModule.load_from_checkpoint(moved(), home=tmp_path / "elsewhere")
+
+    with pytest.raises(DataVersionMismatchError):
+        dm.prepare_data()
+
+
+def test_evaluating_on_other_data_than_trained_on_warns(moved: Callable[[], Path], home: Path, tmp_path: Path) -> None:
+    checkpoint = moved()
+    trainer = toy_trainer(PACKAGES[0], tmp_path)
+
+    with pytest.warns(CoralWarning, match="was trained on version"):
+        trainer.test(
+            toy_model(PACKAGES[0]), datamodule=example_module(tmp_path / "toy.yaml", home), ckpt_path=checkpoint,
+            verbose=False,
+        )  # fmt: skip

@@ -1,0 +1,221 @@
+"""Killed after any effect on the disk, or full, or eight at once: nothing partial is ever seen, and the next try works.
+
+The file is its own child: `python test_store_crash.py drive publish ROOT` forks a process for every step, which kills
+itself there, then one that reads, then one that does everything again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stored import admit, clock, manifest_of, publish, record_of, sha
+
+from coralord_lightning.errors import StoreFullError
+from coralord_lightning.store import open_store
+from coralord_lightning.store.disk import CRASH_POINTS
+
+
+def publish_all(store):
+    """Two versions and a run into an empty home: the catalog is made, then added to."""
+    publish(store, 1)
+    store.write_run("run-1", {"name": "digits", "fingerprint": sha(1)})
+    publish(store, 2, name="team/other")
+
+
+def heal_all(store):
+    """Every path that puts something in place of something."""
+    publish_all(store)
+    shard = next(manifest_of(1, [admit(store, b"rows of 1")]).shards())
+    (store.home / shard.path).write_bytes(b"torn")
+    store.set_damaged_aside(manifest_of(1, [shard]))
+    again = admit(store, b"the same rows from another release")
+    store.publish_partition(record_of(1, again))
+    store.publish_manifest(manifest_of(1, [again]))
+    store.write_run("run-1", {"name": "digits", "fingerprint": sha(1), "step": 2})
+    (store.home / "catalog.duckdb").write_bytes(b"noise" * 1_000)
+    store.sync_catalog()
+
+
+SCENARIOS = {"publish": publish_all, "heal": heal_all}
+
+
+def read_all(home):
+    """What a reader finds: whole versions, or nothing."""
+    store = open_store(home)
+    listed = [row[0] for row in store.query("select fingerprint from entries order by name").rows]
+    damaged = []
+    for fingerprint in store.fingerprints():
+        try:
+            store.check_shards(store.read_manifest(fingerprint), mode="read")
+        except Exception as error:
+            damaged.append(f"{fingerprint}: {error}")
+    return {
+        "listed": listed,
+        "found": store.fingerprints(),
+        "damaged": damaged,
+        "pins": store.query("select name, number, fingerprint from pins").rows,
+        "runs": store.query("select run_id, details from runs").rows,
+        "manifests": [store.read_manifest(item).to_json() for item in store.fingerprints()],
+        "latest": {name: store.latest_pin(name) for name in store.names()},
+        "tmp": [path.name for path in (home / "tmp").iterdir()],
+    }
+
+
+def in_child(work, report):
+    """Run it in a forked process; how that ended, and what it said."""
+    report.unlink(missing_ok=True)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            report.write_text(json.dumps(work()))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return ended, json.loads(report.read_text()) if report.exists() else None
+
+
+def run_until(scenario, home, last):
+    steps = []
+
+    def crash_point(name):
+        steps.append(name)
+        if len(steps) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    SCENARIOS[scenario](open_store(home, crash_point=crash_point, clock=clock))
+    return steps
+
+
+def drive(scenario, root):
+    report = root / "report.json"
+    whole = root / "whole"
+    _, steps = in_child(lambda: run_until(scenario, whole, 0), report)
+    _, expected = in_child(lambda: read_all(whole), report)
+    print(json.dumps({"steps": steps, "expected": expected}), flush=True)
+    for number, step in enumerate(steps, 1):
+        home = root / f"home-{number}"
+        killed, _ = in_child(lambda home=home, number=number: run_until(scenario, home, number), report)
+        _, seen = in_child(lambda home=home: read_all(home), report)
+        repeated, _ = in_child(lambda home=home: run_until(scenario, home, 0), report)
+        _, after = in_child(lambda home=home: read_all(home), report)
+        line = {"step": step, "killed": killed, "seen": seen, "repeated": repeated, "after": after}
+        print(json.dumps(line), flush=True)
+
+
+def child(*arguments):
+    return [sys.executable, __file__, *map(str, arguments)]
+
+
+def drive_in_child(scenario, root):
+    done = subprocess.run(child("drive", scenario, root), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, *crashes = (json.loads(line) for line in done.stdout.splitlines())
+    assert len(crashes) == len(first["steps"]) > 10
+    return first, crashes
+
+
+def test_killed_at_any_step_of_publishing_nothing_partial_is_seen_and_the_next_try_is_whole(tmp_path):
+    first, crashes = drive_in_child("publish", tmp_path)
+    for crash in crashes:
+        step, seen, after = crash["step"], crash["seen"], crash["after"]
+        assert crash["killed"] == -signal.SIGKILL, step
+        assert seen["damaged"] == [], step
+        assert set(seen["listed"]) <= set(seen["found"]), step
+        assert set(seen["latest"].values()) <= set(seen["found"]), step
+        assert sorted(seen["listed"]) == sorted(seen["latest"].values()), step
+        assert seen["tmp"] == [], step
+        assert crash["repeated"] == 0, step
+        assert after == first["expected"], step
+
+
+def test_killed_at_any_step_of_healing_the_next_try_is_whole(tmp_path):
+    first, crashes = drive_in_child("heal", tmp_path)
+    assert set(first["steps"]) == set(CRASH_POINTS)
+    assert first["expected"]["damaged"] == []
+    for crash in crashes:
+        assert crash["killed"] == -signal.SIGKILL, crash["step"]
+        assert set(crash["seen"]["listed"]) <= set(crash["seen"]["found"]), crash["step"]
+        assert crash["repeated"] == 0, crash["step"]
+        assert crash["after"] == first["expected"], crash["step"]
+
+
+def be_busy(home, number):
+    """One of many processes: its own version, one that all share, pins of one name, and a look."""
+    store = open_store(home, clock=clock)
+    with store.build_lock(sha("shared"), timeout_s=60):
+        publish(store, "shared", name="shared")
+    publish(store, f"own {number}", name=f"own-{number}")
+    store.pin("contested", sha(f"own {number}"))
+    store.sync_catalog()
+    names = [row[0] for row in store.query("select name from entries").rows]
+    assert {"shared", f"own-{number}", "contested"} <= set(names), names
+
+
+def test_eight_processes_at_once_lose_nothing(tmp_path):
+    home = tmp_path / "home"
+    count = 8
+    running = [subprocess.Popen(child("busy", home, number), stderr=subprocess.PIPE) for number in range(count)]
+    ended = [(process.communicate()[1].decode(), process.returncode) for process in running]
+    assert [code for _, code in ended] == [0] * count, [text for text, code in ended if code]
+    store = open_store(home)
+    assert [pin.number for pin in store.pins("contested")] == list(range(1, count + 1))
+    assert len(store.pins("shared")) == 1
+    assert len(store.query("from entries").rows) == 1 + 2 * count
+    assert read_all(home)["damaged"] == []
+    assert list((home / "tmp").iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = f"cannot mount a small tmpfs here: {done.stderr.strip()}"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_said_with_path_and_free_space_and_leaves_nothing(small_disk):
+    home = small_disk / "home"
+    store = open_store(home)
+    manifest = manifest_of(1, [admit(store, b"x")])
+    store.publish_manifest(manifest)
+    filler = small_disk / "filler"
+    with pytest.raises(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(b"0" * 512):
+            pass
+    before = sorted(home.rglob("*"))
+    with pytest.raises(StoreFullError) as caught:
+        store.publish_manifest(manifest_of(2, []))
+    assert "bytes" in caught.value.facts["free"]
+    assert caught.value.remedy.startswith(f"df -h {home}")
+    assert sorted(home.rglob("*")) == before
+    with pytest.raises(StoreFullError), store.temp_dir() as folder, store.explained(folder):
+        (folder / "shard").write_bytes(b"0" * 100_000)
+    assert sorted(home.rglob("*")) == before
+    assert store.read_manifest(manifest.fingerprint) == manifest
+    assert not store.sync_catalog()
+    assert store.query("from entries").rows == []
+    filler.unlink()
+    store.pin("digits", manifest.fingerprint)
+    assert store.sync_catalog()
+    assert store.query("select name from entries").rows == [("digits",)]
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "drive":
+        drive(sys.argv[2], Path(sys.argv[3]))
+    else:
+        be_busy(Path(sys.argv[2]), int(sys.argv[3]))
