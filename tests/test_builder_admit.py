@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -320,17 +322,23 @@ def test_several_shards_hold_all_rows_in_order(tmp_path):
     assert part.blocks == take(path)[1].blocks
 
 
-def test_the_worker_speaks_json_lines(tmp_path):
+def test_the_worker_bounds_itself_and_speaks_json_lines(tmp_path, monkeypatch, capsys):
     path = write(tmp_path / "out", BATCH)
     request = {"path": str(path), "out_dir": str(tmp_path), "prefix": "p", "expect": None, "size_bytes": 1}
     again = request | {"expect": [{"name": "x", "type": "int64", "shape": []}], "prefix": "q"}
-    ended = subprocess.run(
-        [sys.executable, "-m", "coralord_lightning.builder.admit"],
-        input="".join(json.dumps(item) + "\n" for item in (request, again)),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    first, second = map(json.loads, ended.stdout.splitlines())
+    bounded = {}
+    monkeypatch.setattr(resource, "setrlimit", bounded.__setitem__)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(json.dumps(item) + "\n" for item in (request, again))))
+    child.main()
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["part"]["shards"][0]["num_rows"] == 3
     assert (second["ok"], second["column"]) == (False, "s")
+    assert bounded.keys() >= {resource.RLIMIT_CORE, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells another process's limits")
+def test_the_worker_really_is_bounded(tmp_path, admission):
+    admission.admit(write(tmp_path / "out", BATCH), expect=None, label="t")
+    for kind in ("CORE", "AS", "FSIZE", "NOFILE", "CPU"):
+        soft, _ = resource.prlimit(admission._worker.pid, getattr(resource, f"RLIMIT_{kind}"))
+        assert soft != resource.RLIM_INFINITY

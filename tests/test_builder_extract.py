@@ -17,6 +17,7 @@ import pytest
 from extractions import field, opened, predicate, rows_of, selection, write
 
 from coralord_lightning.builder.duck import Complaints
+from coralord_lightning.builder.extract import _OrderCheck
 from coralord_lightning.errors import BuildError, SourceFormatError, SourceMissingError, StoreFullError
 from coralord_lightning.spec.plan import BatchBounds
 from coralord_lightning.spec.selection import InlineData, OrderKey, SplitRule
@@ -356,6 +357,16 @@ def test_the_connection_reads_no_file_that_the_plan_does_not_name(tmp_path: Path
                 cursor.execute(attack).fetchall()
         assert extractor._connection.cursor().sql("SELECT 1").fetchall() == [(1,)]
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]
+
+
+def test_rows_out_of_their_order_in_the_files_are_an_error() -> None:
+    check = _OrderCheck(selection(field("n")))
+
+    check.take(pa.array([0, 0, 1]), pa.array([1, 5, 0]))
+    check.take(pa.array([], pa.int64()), pa.array([], pa.int64()))
+    check.take(pa.array([1]), pa.array([1]))
+    with pytest.raises(BuildError, match="order"):
+        check.take(pa.array([1]), pa.array([1]))
 
 
 def test_what_duckdb_says_becomes_an_error_of_ours() -> None:

@@ -358,3 +358,28 @@ def test_a_schema_that_changes_between_batches_is_refused(tmp_path, inside):
 def test_metadata_may_change_between_batches(tmp_path):
     code = "def run(batch):\n    yield batch\n    yield batch.replace_schema_metadata({'k': 'v'})\n"
     assert run(tmp_path, code).num_rows == 6
+
+
+def test_what_goes_wrong_around_the_users_code_has_kinds_of_its_own(tmp_path, inside):
+    code = """
+        calls = iter([MemoryError, None])
+        def run(batch):
+            if error := next(calls):
+                raise error
+            return batch
+    """
+    sandbox = sandbox_of(tmp_path, code)
+    task = put(sandbox, BATCH)
+    (sandbox.in_dir / "junk").write_bytes(b"junk" * 100)
+    (sandbox.out_dir / "link").symlink_to(sandbox.in_dir / "a")
+    elsewhere = [
+        Task(input=given, output=output, label="t") for given, output in (("no", "b"), ("junk", "b"), ("a", "link"))
+    ]
+    answers = inside(sandbox, task, *elsewhere, probe=str(sandbox.code_dir / "pipeline.py"))
+    assert answers[0]["probe"].strip().startswith("calls")
+    assert [answer["kind"] for answer in answers[1:]] == ["memory", "input_missing", "internal", "output_unwritable"]
+
+
+def test_a_builtin_without_signature_may_be_the_function(tmp_path, inside):
+    (answer,) = inside(sandbox_of(tmp_path, "run = getattr\n"))
+    assert answer["ok"] is True

@@ -182,7 +182,7 @@ def values_of(count: int) -> st.SearchStrategy:
     return st.lists(st.sampled_from(["a", "b", "c", None]), min_size=count, max_size=count)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(rules(), values_of(25), st.booleans(), st.booleans())
 def test_no_row_is_in_two_splits_and_none_is_lost(
     splits: tuple[SplitRule, ...], parts: list, keyed: bool, more: bool
@@ -214,7 +214,7 @@ def require_disjoint(chosen: Selection, data: pa.Table) -> None:
         e.require_disjoint(p)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(st.integers(1, 30), st.booleans(), st.sampled_from(["parquet", "csv", "jsonl"]))
 def test_appended_rows_and_files_move_no_row(added: int, keyed: bool, suffix: str) -> None:
     parts = (claims("test", "part = 'b'"), rest("train", 0, 0.7), rest("val", 0.7, 1))

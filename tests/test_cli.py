@@ -126,6 +126,21 @@ def test_an_edit_that_counts_makes_it_stale_and_is_named(digits, home, change, w
     assert lines[3].startswith("    now  ")
 
 
+def test_one_byte_of_declared_data_is_stale_for_status_and_refused_by_build(digits, home):
+    """The shipped description declares the file's sha256: status names what changed, build must not take it."""
+    built = coral_json("build", digits.descriptor, "--home", home)
+    path = digits.folder / "digits.parquet"
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    (status,) = coral_json("status", digits.descriptor, "--home", home, "--explain", "--exit-code", code=3)
+    assert status["state"] == "stale"
+    assert status["fingerprint"] == built["fingerprint"]
+    assert [item["what"] for item in status["changed"]] == ["sources.digits.parquet.sha256"]
+    assert status["changed"][0]["now"] == hashlib.sha256(data).hexdigest()
+    assert coral_json("build", digits.descriptor, "--home", home, code=4)["error"]["code"] == "CORAL-E0402"
+
+
 def test_status_of_what_was_never_built_is_missing(digits, home):
     (status,) = coral_json("status", digits.descriptor, "--home", home, "--exit-code", code=3)
     assert (status["name"], status["state"], status["changed"]) == ("digits", "missing", [])

@@ -12,6 +12,7 @@ from toy_runs import (
     PACKAGES,
     THIRD_PARTY_WARNINGS,
     example_module,
+    fit,
     toy_model,
     toy_project,
     toy_trainer,
@@ -54,6 +55,12 @@ def test_predicts_on_the_split_of_that_name(package: str, tmp_path: Path) -> Non
 
     assert [len(batch) for batch in out] == [3]
     assert dm.val_dataloader() == []
+
+
+def test_overfit_batches_are_the_same_in_each_epoch(project: Path, home: Path, tmp_path: Path) -> None:
+    model = fit(PACKAGES[0], tmp_path, example_module(project, home), overfit_batches=2)
+
+    assert model.seen[:2] == model.seen[2:] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_constructing_printing_and_pickling_touch_nothing(tmp_path: Path) -> None:

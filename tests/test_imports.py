@@ -67,7 +67,7 @@ def test_a_hit_in_process_imports_nothing_heavy(built_digits):
         "outcome = open_workspace(load_config(home='home')).ensure('digits/digits.yaml')\n"
         "assert not outcome.built"
     )
-    assert not {*HEAVY, "duckdb", "docker"} & set(_python(built_digits, code))
+    assert not {*HEAVY, "docker", "rich"} & set(_python(built_digits, code))
 
 
 def test_the_package_itself_imports_nothing_of_others(tmp_path):
@@ -89,7 +89,7 @@ def test_public_names_are_sorted_and_there(name):
     if not listed:
         return
     public = ast.literal_eval(listed[0].value)
-    assert public == sorted(public)
+    assert public == sorted(public, key=_rank)
     module = importlib.import_module(name)
     assert [word for word in public if not hasattr(module, word)] == []
 
@@ -97,6 +97,11 @@ def test_public_names_are_sorted_and_there(name):
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_is_over_400_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def _rank(word: str) -> tuple[int, str]:
+    """Constants, then classes, then functions: the order that ruff keeps."""
+    return (0 if word.isupper() else 1 if word[0].isupper() else 2, word)
 
 
 def _is_file(name: str) -> bool:

@@ -50,6 +50,7 @@ def test_every_block_runs_and_prints_what_the_readme_says(tmp_path):
         "CORAL_HOME": str(tmp_path / "home"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONWARNINGS": "ignore",
+        "OMP_NUM_THREADS": "1",
     }
     printed = ""
     for block in _blocks():

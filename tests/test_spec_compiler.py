@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -41,7 +42,11 @@ def dataset(*more: dict[str, object], key: object = None, others: list[object] |
         fields[3] |= {"dataType": ["sc:Text", "cr:Split"], "references": {"field": {"@id": "splits/name"}}}
     file = {"@type": "cr:FileObject", "encodingFormat": "text/csv", "contentUrl": "x.csv"}
     digits = {"@type": "cr:RecordSet", "@id": "digits", "name": "The digits", "field": [*fields, *more], "key": key}
-    files = [file | {"@id": "table"}, file | {"@id": "other"}, file | {"@id": "zip", "encodingFormat": "application/zip"}]
+    files = [
+        file | {"@id": "table"},
+        file | {"@id": "other"},
+        file | {"@id": "zip", "encodingFormat": "application/zip"},
+    ]
     body = {"@type": "sc:Dataset", "distribution": files, "recordSet": [digits, *(others or [])]}
     return parse_croissant(body, origin="croissant.json")
 
@@ -163,11 +168,13 @@ def test_arrays_have_no_order_and_are_no_keys():
 
 
 def test_fractions_are_exact_and_sorted_by_name():
-    splits = {name: {"from": "rest", "fraction": share} for name, share in (("val", 0.1), ("train", 0.7), ("test", 0.2))}
+    splits = {
+        name: {"from": "rest", "fraction": share} for name, share in (("val", 0.1), ("train", 0.7), ("test", 0.2))
+    }
     rules = compiled(splits=splits).splits
     assert [rule.name for rule in rules] == ["test", "train", "val"]
     edges = [0, int(Fraction(2, 10) * 2**64), int(Fraction(9, 10) * 2**64), 2**64]
-    assert [rule.bounds for rule in rules] == list(zip(edges, edges[1:], strict=False))
+    assert [rule.bounds for rule in rules] == list(itertools.pairwise(edges))
     assert all(rule.claims is None and rule.of is None for rule in rules)
 
 
@@ -201,7 +208,7 @@ def test_croissant_splits_claim_rows_and_can_be_divided():
 
 def test_croissant_splits_need_one_split_field():
     error = refused(SplitError, splits={"test": {"source": "test"}})
-    assert error.remedy == "test: {where: \"id = 'test'\"}"
+    assert error.remedy == "test: {where: \"part = 'test'\"}"
     refused(SplitError, dataset(field("fold", "cr:Split"), split=True), splits={"test": {"source": "test"}})
     unlisted = dataset(field("fold", "cr:Split"))
     assert compiled(unlisted, splits={"test": {"source": "any"}}).splits[0].claims == equals("fold", "any")
@@ -276,7 +283,7 @@ def test_every_mistake_names_its_line():
             compile_selection(descriptor, croissant)
         assert caught.value.facts["at"].startswith("digits.yaml:"), name
         shown.append(f"# {name}\n{caught.value}")
-    assert "\n\n".join(shown) + "\n" == (GOLDEN / "compiler_errors.txt").read_text()
+    assert "\n\n".join(shown) + "\n" == (GOLDEN / "compiler_errors.txt").read_text(encoding="utf-8")
 
 
 @settings(deadline=None, max_examples=100)
@@ -286,7 +293,9 @@ def test_every_mistake_names_its_line():
 )
 def test_fractions_never_overlap_and_never_depend_on_their_order(shares, random):
     total = sum(shares.values())
-    splits = {name: {"from": "rest", "fraction": round(share / (total + 1), 3) or 0.001} for name, share in shares.items()}
+    splits = {
+        name: {"from": "rest", "fraction": round(share / (total + 1), 3) or 0.001} for name, share in shares.items()
+    }
     shuffled = random.sample(sorted(splits), len(splits))
     try:
         rules = compiled(splits=splits).splits

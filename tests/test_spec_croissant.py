@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coralord_lightning.errors import CroissantSyntaxError
-from coralord_lightning.spec.croissant import Field, RecordSet, parse_croissant
-from coralord_lightning.spec.selection import FileObject, FileSet
+from coralord_lightning.spec.croissant import CroissantDataset, Field, RecordSet, parse_croissant
+from coralord_lightning.spec.selection import FileSet
 
 SHA = "0123456789abcdef" * 4
 SPLITS = {
@@ -54,6 +51,14 @@ def document(*fields: dict[str, object], **changes: object) -> dict[str, object]
     } | changes
 
 
+def outcome(value: object) -> CroissantDataset | CroissantSyntaxError:
+    """A dataset or the error that a user meets; any other exception passes."""
+    try:
+        return parse_croissant(value, origin="c")
+    except CroissantSyntaxError as error:
+        return error
+
+
 def record_set(value: dict[str, object], index: int = 0) -> RecordSet:
     return parse_croissant(value, origin="croissant.json").record_sets[index]
 
@@ -67,60 +72,6 @@ def file_of(**changes: object):
     base["distribution"][0] |= changes  # type: ignore[index]
     base["distribution"][0] = {key: item for key, item in base["distribution"][0].items() if item is not None}  # type: ignore[index]
     return parse_croissant(base, origin="croissant.json").files["table"]
-
-
-def examples() -> Path:
-    folder = Path(__file__).parents[2] / "shared" / "croissant"
-    if not folder.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail(f"the official examples are not at {folder}")
-        pytest.skip(f"the official Croissant examples are not at {folder}")
-    return folder
-
-
-def metadata(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*/metadata.json"), *folder.glob("recipes/*.json")])
-
-
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_every_official_example_is_read(version):
-    paths = metadata(examples() / version)
-    assert len(paths) >= 5
-    for path in paths:
-        body = json.loads(path.read_text())
-        dataset = parse_croissant(body, origin=str(path))
-        # the folders are exact: nothing that the file declares is lost on the way
-        assert len(dataset.files) == len(body.get("distribution", []))
-        assert len(dataset.record_sets) == len(body.get("recordSet", []))
-        for item in (field for record_set in dataset.record_sets for field in record_set.fields):
-            assert item.unsupported or item.dtype is not None, item
-
-
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_every_official_invalid_example_is_refused_by_node(version):
-    paths = metadata(examples() / "invalid" / version)
-    assert paths
-    for path in paths:
-        if path.parent.name == "recordset_wrong_join":
-            continue  # valid nodes; the compiler refuses the join
-        with pytest.raises(CroissantSyntaxError) as caught:
-            parse_croissant(json.loads(path.read_text()), origin=str(path))
-        assert "a-csv-table" in caught.value.subject or "first-field" in caught.value.subject
-
-
-def test_the_official_parquet_example_reads_as_its_columns():
-    path = examples() / "1.0" / "simple-parquet" / "metadata.json"
-    dataset = parse_croissant(json.loads(path.read_text()), origin=str(path))
-    assert dataset.files["dataframe"].value == FileObject(
-        id="dataframe",
-        content_url="data/dataframe.parquet",
-        format="parquet",
-        sha256=dataset.files["dataframe"].value.sha256,
-    )
-    assert [(item.name, item.column, item.dtype) for item in dataset.record_sets[0].fields] == [
-        ("name", "name", "text"),
-        ("age", "age", "integer"),
-    ]
 
 
 def _respelt(value: object, terms: dict[str, str]) -> object:
@@ -143,7 +94,12 @@ _INLINE = {"sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/",
         ("http://mlcommons.org/croissant/1.1", {}),
         (["http://mlcommons.org/croissant/1.0", {"@language": "en"}], {}),
         (_INLINE | {term: f"cr:{term}" for term in _CR}, {}),
-        (_INLINE | {"sc": "http://schema.org/", "@vocab": "http://schema.org/"} | {term: f"cr:{term}" for term in _CR}, {}),
+        (
+            _INLINE
+            | {"sc": "http://schema.org/", "@vocab": "http://schema.org/"}
+            | {term: f"cr:{term}" for term in _CR},
+            {},
+        ),
         (_INLINE | {term: {"@id": f"cr:{term}", "@type": "@vocab"} for term in _CR}, {}),
         (_INLINE, {term: f"cr:{term}" for term in _CR} | {term: f"sc:{term}" for term in _SC}),
         ({}, {term: f"http://mlcommons.org/croissant/{term}" for term in _CR} | {"name": "https://schema.org/name"}),
@@ -256,7 +212,13 @@ def test_hashes_are_hex_and_placeholders_are_none(said, sha256):
 
 
 def test_a_file_set_has_patterns():
-    items = {"@type": "cr:FileSet", "@id": "table", "encodingFormat": "text/csv", "includes": "a/*.csv", "excludes": ["a/x*"]}
+    items = {
+        "@type": "cr:FileSet",
+        "@id": "table",
+        "encodingFormat": "text/csv",
+        "includes": "a/*.csv",
+        "excludes": ["a/x*"],
+    }
     found = parse_croissant(document(distribution=[items]), origin="c").files["table"]
     assert found.value == FileSet(id="table", format="csv", includes=("a/*.csv",), excludes=("a/x*",))
     packed = items | {"includes": ["a.csv.gz"], "encodingFormat": "text/plain"}
@@ -278,7 +240,10 @@ def test_a_file_set_has_patterns():
         ({"source": {"fileObject": {"@id": "table"}}}, "a source without extract"),
         ({"source": {"fileObject": {"@id": "table"}, "extract": {"jsonPath": "$.a"}}}, "extract.jsonPath"),
         ({"source": {"fileObject": "table", "extract": {"fileProperty": "content"}}}, "extract.fileProperty"),
-        ({"source": {"fileObject": "table", "extract": {"column": "x"}, "transform": {"regex": "."}}}, "source.transform"),
+        (
+            {"source": {"fileObject": "table", "extract": {"column": "x"}, "transform": {"regex": "."}}},
+            "source.transform",
+        ),
         ({"source": None, "references": {"field": {"@id": "o/x"}}}, "references without a source (a join with o/x)"),
     ],
 )
@@ -344,6 +309,9 @@ def test_names_in_several_languages_are_one_name():
         document(distribution=[{"@type": "cr:FileSet", "@id": "table"}]),
         document(distribution=[{"@type": "cr:FileSet", "@id": "table", "includes": [3]}]),
         document(distribution=document()["distribution"] * 2),  # type: ignore[operator]
+        document(column("a\0b")),
+        document(column("\ud800")),
+        document() | {"\udc00": 1},
         document(recordSet=[{"@type": "cr:RecordSet"}]),
         document(recordSet=[{"@type": "sc:Thing", "@id": "x"}]),
         document(recordSet=[SPLITS | {"data": [3]}]),
@@ -371,7 +339,9 @@ def test_absurd_nesting_is_refused():
 
 
 _JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-2, 9), st.text(max_size=5), st.sampled_from(["table", "cr:Field"])),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-2, 9), st.text(max_size=5), st.sampled_from(["table", "cr:Field"])
+    ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["@id", "@type", "@value", "x", "cr:key"]), inner)
     ),
@@ -397,7 +367,5 @@ def test_any_change_to_a_dataset_is_read_or_refused_with_a_remedy(data, junk):
     for key in path[:-1]:
         at = at[key]
     at[path[-1]] = junk
-    try:
-        parse_croissant(changed, origin="c")
-    except CroissantSyntaxError as error:
-        assert error.remedy
+    found = outcome(changed)
+    assert found.remedy if isinstance(found, CroissantSyntaxError) else found.origin == "c"

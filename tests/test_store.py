@@ -100,7 +100,7 @@ def test_a_missing_shard_names_itself_and_the_build(store):
     assert caught.value.subject == shard.path
     assert caught.value.remedy == "coral build sub/digits.yaml"
     with pytest.raises(ShardMissingError) as caught:
-        store.check_shards(manifest_of(2, [shard]))
+        store.check_shards(manifest_of(3, [shard]))
     assert caught.value.remedy == "run `coral build` on its descriptor again"
 
 

@@ -257,8 +257,9 @@ def test_a_home_that_cannot_be_written_is_read(filled, monkeypatch):
 
 def test_while_another_process_has_the_catalog_open_readers_get_answers(filled):
     filled.sync_catalog()
-    code = f"import duckdb, sys; c = duckdb.connect({str(catalog_of(filled))!r}); print('open', flush=True); sys.stdin.read()"
-    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(catalog_of(filled))]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "open\n"
     pauses = []
     catalog = Catalog(Disk(filled.home), timeout_s=0.05, sleep=pauses.append)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coralord_lightning.stream.order import MAX_ROWS, BatchLayout, Order, Permutation
@@ -23,6 +23,7 @@ def z_score(counts: np.ndarray, expected: float) -> float:
     return (((counts - expected) ** 2 / expected).sum() - degrees) / (2 * degrees) ** 0.5
 
 
+@settings(deadline=None)
 @given(num_rows=st.integers(0, 3000), seed=st.integers(-(2**70), 2**70), epoch=st.integers(0, 2**40))
 def test_every_row_stands_at_exactly_one_position(num_rows: int, seed: int, epoch: int) -> None:
     rows = example_order(num_rows, seed=seed).rows(0, num_rows, epoch=epoch)
@@ -36,6 +37,7 @@ def test_large_orders_are_bijections_too(num_rows: int) -> None:
     assert np.array_equal(np.sort(example_order(num_rows).rows(0, num_rows)), np.arange(num_rows))
 
 
+@settings(deadline=None)
 @given(data=st.data(), num_rows=st.sampled_from([1, 2, 3, 17, 4097, 10**6, 10**9, 10**12 + 39, MAX_ROWS]))
 def test_a_range_is_the_same_whatever_is_asked_with_it(data: st.DataObject, num_rows: int) -> None:
     start = data.draw(st.integers(0, num_rows))
@@ -95,6 +97,7 @@ def test_a_large_order_mixes_far_and_near() -> None:
     assert z_score(neighbours, num_rows / buckets**2) < 4.5
 
 
+@settings(deadline=None)
 @given(
     num_rows=st.integers(0, 400),
     share=st.integers(1, 40),

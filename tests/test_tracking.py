@@ -63,8 +63,10 @@ def test_csv_and_tensorboard_hold_the_whole_version(
         package, tmp_path, logger=loggers(package, tmp_path), max_epochs=1, enable_autolog_hparams=autolog
     )
 
-    trainer.fit(toy_model(package, **model), datamodule=dm)
-    trainer.test(datamodule=dm, verbose=False)
+    network = toy_model(package, **model)
+
+    trainer.fit(network, datamodule=dm)
+    trainer.test(network, datamodule=dm, verbose=False)
 
     written = hparams(tmp_path)
     assert len(written) == 2
@@ -112,7 +114,7 @@ def test_any_logger_is_told_once_over_fit_and_test(package: str, project: Path, 
     trainer = toy_trainer(package, tmp_path, logger=logger, max_epochs=1)
 
     trainer.fit(toy_model(package), datamodule=dm)
-    trainer.test(datamodule=dm, verbose=False)
+    trainer.test(toy_model(package), datamodule=dm, verbose=False)
     trainer.fit(toy_model(package), datamodule=dm)
 
     assert [told for told in logger.told if "coralord" in told] == [{"coralord": dm.version.to_json()}]

@@ -130,12 +130,12 @@ def _bounds(array: pa.Array) -> tuple[int, int]:
     if buffer is None or not len(array):
         return 0, 0
     offsets = memoryview(buffer).cast("i")
-    return offsets[array.offset], offsets[array.offset + len(array)]
+    return int(offsets[array.offset]), int(offsets[array.offset + len(array)])
 
 
 def _rows_within(batch: pa.RecordBatch, bits: int) -> int:
     """How many leading rows take at most that many bits."""
-    low, high = 0, batch.num_rows
+    low, high = 0, int(batch.num_rows)
     if row_bits(batch) <= bits:
         return high
     while high - low > 1:

@@ -132,7 +132,7 @@ class Job:
             name = trace.tb_frame.f_code.co_filename
             path = os.path.realpath(name)
             # compiled libraries name their sources relative to where they were built
-            if os.path.isabs(name) and path.startswith(str(self.code_dir) + os.sep):
+            if name.startswith(os.sep) and path.startswith(str(self.code_dir) + os.sep):
                 frames.append(
                     {
                         "file": os.path.relpath(path, self.code_dir),

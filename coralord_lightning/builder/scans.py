@@ -127,7 +127,7 @@ def json_table(name: str, path: str, head: bytes, fields: Sequence[SelectedField
     typed = ", ".join(f"{quote_literal(key)}: '{_spelled(kind)}'" for key, (_, kind) in columns.items())
     relation = (
         f"read_json({quote_literal(path)}, format = 'newline_delimited', records = true, ignore_errors = false, "
-        f"compression = '{'gzip' if head.startswith(_GZIP) else 'none'}', columns = {{{typed}}})"
+        f"compression = '{'gzip' if head.startswith(_GZIP) else 'uncompressed'}', columns = {{{typed}}})"
     )
     return Table(name=name, relation=relation, row="row_number() OVER () - 1", columns=columns)
 

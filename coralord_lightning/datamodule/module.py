@@ -134,9 +134,8 @@ class CoralDataModule(LightningDataModule):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Make the data module of a saved run again, pinned to that run's version; arguments are Lightning's."""
         module = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
-        if module._expected is None and isinstance(
-            checkpoint_path, str | os.PathLike
-        ):  # saved by a class of another name
+        found = module._expected is not None  # noqa: SLF001  # our own instance
+        if not found and isinstance(checkpoint_path, str | os.PathLike):  # a class of another name saved it
             module.load_state_dict(read_saved_state(checkpoint_path) or {})
         return module
 
@@ -202,7 +201,9 @@ class CoralDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Batches of split `train`; an empty list where there is none."""
-        loader = self._loader("train", **self._train)
+        # The same few batches in each epoch are what Lightning means by overfit_batches.
+        overfit = getattr(self.trainer, "overfit_batches", 0) > 0
+        loader = self._loader("train", **self._train | ({"shuffle": False} if overfit else {}))
         if isinstance(loader, CoralLoader):
             if self._resume is not None:
                 loader.load_state_dict(self._resume)

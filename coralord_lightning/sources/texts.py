@@ -48,18 +48,19 @@ def read_local_text(reference: str, *, base_dir: Path) -> FetchedText:
         CroissantNotFoundError: there is none.
         CroissantSyntaxError: it is too large or not UTF-8.
     """
-    path = base_dir / Path(reference).expanduser()
+    path = base_dir / reference
     try:
+        path = base_dir / Path(reference).expanduser()
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: `~` of no such user
         names = [there.name for there in path.parent.iterdir()] if _is_dir(path.parent) else []
         near = nearest(path.name, names)
         raise CroissantNotFoundError(
             reference,
             "there is no Croissant file",
             facts={"expected": path, "got": getattr(error, "strerror", None) or error},
-            remedy=f"croissant: {Path(reference).with_name(near)}" if near else "correct the path of `croissant:`",
+            remedy=f"croissant: {Path(reference).parent / near}" if near else "correct the path of `croissant:`",
         ) from error
     if len(content) > _MAX_BYTES:
         raise CroissantSyntaxError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from coralord_lightning.errors import QueryError, nearest
 from coralord_lightning.store.catalog_rows import ORDERED_BY, TABLES
 
 if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
     from coralord_lightning.store.catalog import Catalog
 
 __all__ = ["QueryResult", "run_query"]
@@ -52,17 +55,20 @@ def run_query(catalog: Catalog, sql: str) -> QueryResult:
 
 
 def _fetch(catalog: Catalog, sql: str, *, synced: bool) -> QueryResult:
-    import duckdb
-
-    with catalog.reading(synced=synced) as connection:
+    # DuckDB 2.0 looks at signals only between statements; in a thread of its own, it can be told at once
+    with catalog.reading(synced=synced) as connection, ThreadPoolExecutor(max_workers=1) as pool:
+        running = pool.submit(_execute, connection, sql)
         try:
-            cursor = connection.execute(sql)
-            columns = [(item[0], str(item[1])) for item in cursor.description or ()]
-            return QueryResult(columns=columns, rows=cursor.fetchall())
-        except (RuntimeError, duckdb.InterruptException) as error:
-            if isinstance(error, duckdb.InterruptException) or "interrupted" in str(error).lower():
-                raise KeyboardInterrupt from None
+            return running.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
             raise
+
+
+def _execute(connection: DuckDBPyConnection, sql: str) -> QueryResult:
+    cursor = connection.execute(sql)
+    columns = [(item[0], str(item[1])) for item in cursor.description or ()]
+    return QueryResult(columns=columns, rows=cursor.fetchall())
 
 
 def _require_one_read(sql: str) -> None:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from coralord_lightning.stream.gather import Gatherer, require_fields
 from coralord_lightning.stream.order import BatchLayout, Order, Rows
 from coralord_lightning.stream.shards import ShardMaps
 from coralord_lightning.stream.state import LoaderState, Position
+
+if TYPE_CHECKING:
+    from coralord_lightning.stream.sampler import ShuffledOrder, StoredOrder
 
 __all__ = ["PADDING", "CoralLoader", "LoaderOptions", "open_maps", "require_split"]
 
@@ -127,9 +130,13 @@ class CoralLoader:
         self._begun = False
 
     @property
-    def sampler(self) -> _EpochSetter:
+    def sampler(self) -> ShuffledOrder | StoredOrder:
         """What Lightning and DistributedSampler's users call `set_epoch` on."""
-        return _EpochSetter(self)
+        from coralord_lightning.stream.sampler import ShuffledOrder, StoredOrder
+
+        if self.order.shuffle:
+            return ShuffledOrder(self.set_epoch)
+        return StoredOrder(range(self.order.num_rows), self.set_epoch)
 
     @property
     def position(self) -> Position:
@@ -229,17 +236,6 @@ class CoralLoader:
             return known
         require_fields(wanted, [*known, PADDING], subject="batch_as")
         return list(dict.fromkeys(name for name in wanted if name != PADDING))
-
-
-class _EpochSetter:
-    """The part of a sampler that Lightning looks for."""
-
-    def __init__(self, loader: CoralLoader) -> None:
-        self._loader = loader
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next."""
-        self._loader.set_epoch(epoch)
 
 
 def open_maps(manifest: Manifest, home: Path, split: str) -> ShardMaps:

@@ -31,12 +31,14 @@ def tell_failure(error: Exception) -> CoralError:
         return error
     import torch.distributed as dist
 
-    return CoralError(
+    failure = CoralError(
         "prepare_data",
         f"failed on rank {dist.get_rank()}",
         facts={"got": repr(error)},
         remedy=f"read the traceback that rank {dist.get_rank()} printed",
     )
+    failure.__cause__ = error  # shown on this rank; it does not travel
+    return failure
 
 
 def agree(mine: Report) -> Report | None:

@@ -86,11 +86,6 @@ class ShardMaps:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_batches": {}}
 
-    @property
-    def num_rows(self) -> int:
-        """Rows of all shards together."""
-        return self.offsets[-1]
-
     def batch(self, number: int) -> pa.RecordBatch:
         """The record batch of one shard, mapped at the first call."""
         if number not in self._batches:

@@ -79,7 +79,7 @@ class Version:
             "created_at": self.manifest.created_at,
             "environment": environment["kind"],
         }
-        image = environment.get("image") or environment.get("base")
+        image = environment.get("image") or (self.manifest.isolation or {}).get("image")
         return out | ({"image_digest": image} if image else {})
 
 

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from coralord_lightning.builder.build import Built, Extractor, Progress, Tools, build
-from coralord_lightning.builder.runners.base import Runner
 from coralord_lightning.config import Config
 from coralord_lightning.errors import ShardMissingError, StaleError, StoreError
 from coralord_lightning.sources import Sources, open_sources
@@ -32,6 +30,10 @@ from coralord_lightning.workspace.planning import (
 )
 from coralord_lightning.workspace.progress import Silence
 from coralord_lightning.workspace.version import Outcome, Version
+
+if TYPE_CHECKING:
+    from coralord_lightning.builder.build import Built, Extractor, Progress, Tools
+    from coralord_lightning.builder.runners.base import Runner
 
 __all__ = ["Workspace", "open_workspace"]
 
@@ -89,8 +91,7 @@ class Workspace:
             if manifest is None:
                 if not build:
                     raise _stale(planned)
-                done = self._build(planned, sources, progress or Silence())
-                built, manifest = (done, done.manifest) if isinstance(done, Built) else (None, done)
+                manifest, built = self._build(planned, sources, progress or Silence())
             self._bind(planned, manifest, tolerant=built is None)
             if lock:
                 self._write_lock(planned, manifest)
@@ -167,22 +168,26 @@ class Workspace:
             return None
         return manifest
 
-    def _build(self, planned: Planned, sources: Sources, progress: Progress) -> Built | Manifest:
+    def _build(self, planned: Planned, sources: Sources, progress: Progress) -> tuple[Manifest, Built | None]:
         """Build and publish under the version's lock, or take what another process built meanwhile."""
+        from coralord_lightning.builder.build import build  # late: a hit needs no Arrow
+
         job = planned.job
         progress.phase("waiting for another build of the same version")
         with self.store.build_lock(job.fingerprint, timeout_s=self.config.lock_timeout_s), _finishing(progress):
             done = self._lookup(job.fingerprint, "stat")
             if done is not None:
-                return done
+                return done, None
             created_at = datetime.now(UTC).isoformat(timespec="seconds")
             built = build(job, self._tools(job, sources, progress), created_at=created_at)
             sources.require_unchanged(job.located)
             progress.phase("publishing")
             self.store.publish_manifest(built.manifest)
-            return built
+            return built.manifest, built
 
     def _tools(self, job: Job, sources: Sources, progress: Progress) -> Tools:
+        from coralord_lightning.builder.build import Tools
+
         def open_extractor(job: Job, spill: Path) -> AbstractContextManager[Extractor]:
             from coralord_lightning.builder.extract import open_extractor as opened
 

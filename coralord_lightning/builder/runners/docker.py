@@ -45,6 +45,7 @@ USER = 65534
 _SCRATCH = "size=1g"
 _LAST_LINES = 20
 _GRACE_S = 10
+_DRAIN_S = 3
 
 
 class DockerRunner:
@@ -249,7 +250,7 @@ class _ContainerWire:
             return
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)  # the end of its input ends `pipeline.py`
-            deadline = time.monotonic() + _GRACE_S
+            deadline = time.monotonic() + _DRAIN_S
             while (left := deadline - time.monotonic()) > 0 and self._take(left):
                 pass
         with contextlib.suppress(OSError):

@@ -124,8 +124,8 @@ def _context_host() -> str:
     from docker.constants import DEFAULT_UNIX_SOCKET
     from docker.context import ContextAPI
 
-    context = ContextAPI.get_current_context()
-    return str((context.Host if context is not None else None) or DEFAULT_UNIX_SOCKET)
+    context = ContextAPI.get_current_context()  # None where the one chosen has been deleted
+    return str(getattr(context, "Host", None) or DEFAULT_UNIX_SOCKET)
 
 
 def _knock(address: str) -> None:

@@ -90,6 +90,8 @@ def _of_split(scope: Scope, value: str, key: str) -> Predicate:
     """Rows of one split of the Croissant file: `<split field> = value`."""
     found = [item for item in scope.record_set.fields if item.is_split]
     if len(found) != 1:
+        texts = [item for item in scope.record_set.fields if item.dtype == "text"]
+        column = (found or texts or scope.record_set.fields)[0].name
         raise SplitError(
             key,
             f"record set {scope.record_set.id!r} has {'no cr:Split field' if not found else 'several cr:Split fields'}",
@@ -98,7 +100,7 @@ def _of_split(scope: Scope, value: str, key: str) -> Predicate:
                 "got": value,
                 "fields": ", ".join(item.name for item in found) or ", ".join(scope.names),
             },
-            remedy=f"{key.split('.')[1]}: {{where: \"{(found or scope.record_set.fields)[0].name} = '{value}'\"}}",
+            remedy=f"{key.split('.')[1]}: {{where: \"{column} = '{value}'\"}}",
         )
     known = _known_splits(scope, found[0])
     if known and value not in known:

@@ -33,6 +33,7 @@ _CROISSANT_TERMS = frozenset(
 _UNLISTED = frozenset({"arrayShape", "containedIn", "excludes", "isArray"})
 """Terms that the official contexts of version 1.0 forgot, and that mean nothing in schema.org: read all the same."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _KEYWORD = re.compile(r"@(id|type|value|language|graph|context|list|set)")
 
 
@@ -199,12 +200,8 @@ def check_size(document: object, *, origin: str) -> None:
         seen += len(level)
         if seen > MAX_NODES:
             break
-        level = [
-            item
-            for value in level
-            if isinstance(value, Mapping | list)
-            for item in (value.values() if isinstance(value, Mapping) else value)
-        ]
+        _check_texts(level, origin)
+        level = [item for value in level for item in _children(value)]
         if not level:
             return
     raise CroissantSyntaxError(
@@ -213,6 +210,24 @@ def check_size(document: object, *, origin: str) -> None:
         facts={"expected": f"at most {MAX_NODES:,} values, {MAX_DEPTH} deep"},
         remedy="put the records into files and describe those",
     )
+
+
+def _children(value: object) -> list[Any]:
+    """The values inside a value, keys of objects included."""
+    if isinstance(value, Mapping):
+        return [*value, *value.values()]
+    return value if isinstance(value, list) else []
+
+
+def _check_texts(values: list[Any], origin: str) -> None:
+    for value in values:
+        if isinstance(value, str) and ("\0" in value or (not value.isascii() and _SURROGATE.search(value))):
+            raise CroissantSyntaxError(
+                origin,
+                "has a character that no file name or hash can hold",
+                facts={"got": ascii(value)[:100]},
+                remedy="take \\u0000 and lone \\ud800 to \\udfff out of its texts",
+            )
 
 
 def _text(value: object, language: str | None) -> str | None:

@@ -1,0 +1,140 @@
+"""Two real processes with gloo: one build, one version, each row once, and one error on both ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_runs import PACKAGES, toy_project
+
+SCRIPT = """
+import json, os, sys, warnings
+from pathlib import Path
+
+warnings.simplefilter("ignore")
+package, project, folder, mode = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+rank = os.environ.get("LOCAL_RANK", "0")
+
+from toy_runs import toy_model, toy_trainer
+from coralord_lightning import CoralDataModule
+
+options = {"batch_size": 4, "home": folder / "home"} | json.loads(sys.argv[5])
+dm = CoralDataModule(project, **options)
+dm.prepare_data_per_node = mode != "per run"
+if mode == "differs" and rank == "1":  # as on a node of its own, with other data
+    dm.prepare_data = lambda: None
+    dm._prepared = CoralDataModule(project.parent / "other" / "toy.yaml", **options)._resolve(build=True)
+if mode == "foreign":
+    def fail(build):
+        raise ZeroDivisionError("of someone else")
+    dm._resolve = fail
+if mode == "unprepared":
+    dm.prepare_data = lambda: None
+
+model = toy_model(package)
+trainer = toy_trainer(package, folder, devices=2, strategy="ddp", max_epochs=2)
+out = {}
+try:
+    trainer.fit(model, datamodule=dm)
+    trainer.test(model, datamodule=dm, verbose=False)
+except BaseException as error:
+    out = {"error": type(error).__name__, "text": str(error)}
+else:
+    out = {"version": dm.version.fingerprint, "name": dm.version.name, "train": model.seen, "val": model.evaluated}
+    out |= {"state": dm.state_dict()}
+(folder / f"rank{rank}.json").write_text(json.dumps(out))
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def run_ddp(package: str, project: Path, folder: Path, mode: str = "", **options: Any) -> list[dict[str, Any]]:
+    """What each of two processes wrote down."""
+    folder.mkdir(exist_ok=True)
+    script = folder / "train.py"
+    script.write_text(SCRIPT)
+    environment = {
+        **{name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")},
+        "PYTHONPATH": str(Path(__file__).parent),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    command = [sys.executable, str(script), package, str(project), str(folder), mode, json.dumps(options)]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=150, check=False)
+    found = [folder / f"rank{rank}.json" for rank in (0, 1)]
+    assert all(path.exists() for path in found), done.stderr.decode()[-3000:]
+    return [json.loads(path.read_text()) for path in found]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_both_ranks_read_one_build_and_each_row_once(package: str, tmp_path: Path) -> None:
+    project = toy_project(tmp_path / "project", rows={"train": 21, "val": 6, "test": 5})
+
+    zero, one = run_ddp(package, project, tmp_path / "run", global_batch_size=6, batch_size=None)
+
+    assert zero["version"] == one["version"]
+    assert zero["name"] == one["name"] == "toy"
+    assert zero["state"]["version"] == one["state"]["version"]
+    assert len(list((tmp_path / "run" / "home" / "manifests").glob("*.json"))) == 1
+    steps = 4
+    for epoch in range(2):
+        seen = [rank["train"][epoch * steps : (epoch + 1) * steps] for rank in (zero, one)]
+        assert [len(batch) for batch in seen[0]] == [len(batch) for batch in seen[1]] == [3, 3, 3, 2]
+        rows = [row for rank in seen for batch in rank for row in batch]
+        assert len(rows) == 22  # one row fills the last batch up
+        assert set(rows) == set(range(21))
+    assert zero["train"][:steps] != zero["train"][steps:]
+
+
+@pytest.mark.parametrize("mode", ["", "per run"])
+def test_an_error_while_preparing_is_raised_on_both_ranks(mode: str, tmp_path: Path) -> None:
+    zero, one = run_ddp(PACKAGES[0], tmp_path / "absent.yaml", tmp_path / "run", mode)
+
+    assert zero["error"] == one["error"] == "DescriptorNotFoundError"
+    assert zero["text"] == one["text"]
+
+
+def test_an_error_that_is_not_ours_reaches_the_other_rank_too(tmp_path: Path) -> None:
+    zero, one = run_ddp(PACKAGES[1], toy_project(tmp_path / "project"), tmp_path / "run", "foreign")
+
+    assert zero["error"] == one["error"] == "CoralError"
+    assert "failed on rank 0" in one["text"]
+    assert "ZeroDivisionError('of someone else')" in one["text"]
+
+
+def test_ranks_with_different_versions_are_told_so(tmp_path: Path) -> None:
+    toy_project(tmp_path / "project" / "other", rows={"train": 9})
+
+    zero, one = run_ddp(PACKAGES[1], toy_project(tmp_path / "project"), tmp_path / "run", "differs")
+
+    assert zero["error"] == one["error"] == "DataVersionMismatchError"
+    assert "rank 0" in one["text"]
+    assert "rank 1" in one["text"]
+
+
+def test_a_global_batch_that_no_share_fits_is_refused_on_both(tmp_path: Path) -> None:
+    zero, one = run_ddp(
+        PACKAGES[0], toy_project(tmp_path / "project"), tmp_path / "run", batch_size=None, global_batch_size=5
+    )
+
+    assert zero["error"] == one["error"] == "UsageError"
+    assert "global_batch_size=4" in zero["text"]
+
+
+def test_without_prepare_data_nothing_is_built_in_setup(tmp_path: Path) -> None:
+    zero, one = run_ddp(PACKAGES[1], toy_project(tmp_path / "project"), tmp_path / "run", "unprepared")
+
+    assert zero["error"] == one["error"] == "StaleError"
+    assert not list((tmp_path / "run" / "home").rglob("*.arrow"))
