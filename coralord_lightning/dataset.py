@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from coralord_lightning.config import load_config
 from coralord_lightning.errors import UsageError, nearest
 from coralord_lightning.workspace import Version, open_workspace
+from coralord_lightning.workspace.progress import PlainProgress
 
 if TYPE_CHECKING:
     import datasets
@@ -76,7 +78,10 @@ def resolve(
     if pin is not None:
         return workspace.version(_fingerprint_of(pin), verify=verify)
     folder = None if base_dir is None else Path(base_dir).absolute()
-    return workspace.ensure(descriptor, base_dir=folder, update=update, build=build, verify=verify).version
+    progress = PlainProgress(sys.stderr)  # a hit says nothing; a training that waits for a build says why
+    return workspace.ensure(
+        descriptor, base_dir=folder, update=update, build=build, verify=verify, progress=progress
+    ).version
 
 
 class Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,11 @@ def engine_problem() -> str | None:
     except CoralError as error:
         return f"no container engine: {error.facts.get('got', error.message)}; {HOW_TO_GET_AN_ENGINE}"
     return None
+
+
+def pytest_configure():
+    # A shell that runs the suite in the background ignores SIGINT for it and its children; tests of Ctrl-C need it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

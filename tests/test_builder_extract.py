@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from extractions import field, opened, predicate, rows_of, selection, write
 
 from coralord_lightning.builder.duck import Complaints
 from coralord_lightning.builder.extract import _OrderCheck
 from coralord_lightning.errors import BuildError, SourceFormatError, SourceMissingError, StoreFullError
 from coralord_lightning.spec.plan import BatchBounds
 from coralord_lightning.spec.selection import InlineData, OrderKey, SplitRule
+from extractions import field, opened, predicate, rows_of, selection, write
 
 FORMATS = ["parquet", "csv", "tsv", "jsonl"]
 

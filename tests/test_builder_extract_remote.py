@@ -12,8 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from extractions import field, predicate, selection
-from web import Site, answer, serve
 
 from coralord_lightning.builder.extract import Extractor
 from coralord_lightning.config import Config
@@ -21,6 +19,8 @@ from coralord_lightning.errors import SourceFormatError, SourceIntegrityError, U
 from coralord_lightning.sources import Sources, open_sources
 from coralord_lightning.spec.plan import BatchBounds, Partition
 from coralord_lightning.spec.selection import FileObject, Selection, SplitRule
+from extractions import field, predicate, selection
+from web import Site, answer, serve
 
 ROWS = 40_000
 

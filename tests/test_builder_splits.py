@@ -11,7 +11,6 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
-from extractions import field, opened, predicate, rows_of, selection, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +26,7 @@ from coralord_lightning.builder.split_sql import (
 from coralord_lightning.errors import SplitError
 from coralord_lightning.spec.predicate import equals
 from coralord_lightning.spec.selection import InlineData, OrderKey, Selection, SplitRule
+from extractions import field, opened, predicate, rows_of, selection, write
 
 GOLDEN = Path(__file__).parent / "golden" / "sql"
 WHOLE = 2**64

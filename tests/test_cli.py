@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from command_line import Digits, coral, coral_json
 
 CORAL = [sys.executable, "-m", "coralord_lightning.cli"]

@@ -11,8 +11,8 @@ import sys
 from datetime import datetime
 
 import pytest
-from command_line import Digits
 
+from command_line import Digits
 from coralord_lightning.cli.output import Output, duration, pairs, size, table
 from coralord_lightning.cli.progress import PlainProgress
 

@@ -8,15 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from toy_runs import (
-    PACKAGES,
-    THIRD_PARTY_WARNINGS,
-    example_module,
-    fit,
-    toy_model,
-    toy_project,
-    toy_trainer,
-)
 
 from coralord_lightning import CoralDataModule, load
 from coralord_lightning.errors import (
@@ -25,6 +16,15 @@ from coralord_lightning.errors import (
     StaleError,
     UsageError,
     VersionNotFoundError,
+)
+from toy_runs import (
+    PACKAGES,
+    THIRD_PARTY_WARNINGS,
+    example_module,
+    fit,
+    toy_model,
+    toy_project,
+    toy_trainer,
 )
 
 pytestmark = THIRD_PARTY_WARNINGS

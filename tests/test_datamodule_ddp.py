@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from toy_runs import PACKAGES, toy_project
 
 SCRIPT = """

@@ -11,6 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+
+from coralord_lightning import CoralDataModule, load
+from coralord_lightning.errors import (
+    CoralWarning,
+    DataVersionMismatchError,
+)
+from coralord_lightning.stream.state import saved_state
 from toy_runs import (
     PACKAGES,
     THIRD_PARTY_WARNINGS,
@@ -21,13 +28,6 @@ from toy_runs import (
     toy_project,
     toy_trainer,
 )
-
-from coralord_lightning import CoralDataModule, load
-from coralord_lightning.errors import (
-    CoralWarning,
-    DataVersionMismatchError,
-)
-from coralord_lightning.stream.state import saved_state
 
 pytestmark = THIRD_PARTY_WARNINGS
 

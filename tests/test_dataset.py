@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hand_built import write_manifest
-from toy_runs import toy_project
 
 from coralord_lightning import Dataset, load
 from coralord_lightning.errors import (
@@ -23,6 +21,8 @@ from coralord_lightning.errors import (
     UsageError,
 )
 from coralord_lightning.workspace import Version
+from hand_built import write_manifest
+from toy_runs import toy_project
 
 
 @pytest.fixture(scope="module")

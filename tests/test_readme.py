@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from command_line import Digits
 
+from command_line import Digits
 from coralord_lightning.spec.descriptor import parse_descriptor
 
 README = Path(__file__).resolve().parent.parent / "README.md"

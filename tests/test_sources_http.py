@@ -12,7 +12,6 @@ from typing import Any
 
 import httpcore
 import pytest
-from web import Site, answer, serve
 
 from coralord_lightning.config import Config
 from coralord_lightning.errors import (
@@ -24,6 +23,7 @@ from coralord_lightning.errors import (
 from coralord_lightning.sources.address import CheckedBackend, is_global
 from coralord_lightning.sources.fetch import read_all, read_range, read_state
 from coralord_lightning.sources.http import HttpClient, _next_hop
+from web import Site, answer, serve
 
 NOW = 1_700_000_000.0
 

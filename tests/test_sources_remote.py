@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web import Site, answer, serve
 
 from coralord_lightning.config import Config
 from coralord_lightning.errors import (
@@ -28,6 +27,7 @@ from coralord_lightning.sources.address import public_url, redact
 from coralord_lightning.spec.lock import LockedSource
 from coralord_lightning.spec.plan import LocalFile, RemoteFile
 from coralord_lightning.spec.selection import FileObject, FileSet
+from web import Site, answer, serve
 
 
 @pytest.fixture

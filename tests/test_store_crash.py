@@ -15,11 +15,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from stored import admit, clock, manifest_of, publish, record_of, sha
 
 from coralord_lightning.errors import CoralError, StoreFullError
 from coralord_lightning.store import open_store
 from coralord_lightning.store.disk import CRASH_POINTS
+from stored import admit, clock, manifest_of, publish, record_of, sha
 
 
 def publish_all(store):

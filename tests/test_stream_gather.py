@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hand_built import write_shard, write_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from coralord_lightning.errors import BatchError, ShardMissingError
 from coralord_lightning.spec.manifest import Shard
 from coralord_lightning.stream.gather import Gatherer
 from coralord_lightning.stream.shards import ShardMaps, open_shard
+from hand_built import write_shard, write_shards
 
 
 def write_maps(home: Path, table: pa.Table, rows_per_shard: Sequence[int]) -> ShardMaps:

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hand_built import CONTENT_DIGEST, FINGERPRINT, write_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from coralord_lightning.errors import (
 )
 from coralord_lightning.stream.loader import CoralLoader, LoaderOptions
 from coralord_lightning.stream.state import MARKER, saved_state
+from hand_built import CONTENT_DIGEST, FINGERPRINT, write_manifest
 
 
 def rows_table(num_rows: int) -> pa.Table:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from toy_runs import PACKAGES, THIRD_PARTY_WARNINGS, example_module, lightning, toy_model, toy_project, toy_trainer
 
 from coralord_lightning import load
 from coralord_lightning.errors import CoralWarning
 from coralord_lightning.tracking import log_version
+from toy_runs import PACKAGES, THIRD_PARTY_WARNINGS, example_module, lightning, toy_model, toy_project, toy_trainer
 
 pytestmark = THIRD_PARTY_WARNINGS
 

@@ -2,55 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from coralord_lightning.cli.output import Output, count, size
+from coralord_lightning.workspace.progress import PlainProgress, Silence
 
 if TYPE_CHECKING:
     from coralord_lightning.builder.build import Progress
 
-__all__ = ["PlainProgress", "RichProgress", "progress_for"]
-
-QUIET_S = 10.0
+__all__ = ["RichProgress", "progress_for"]
 
 
 def progress_for(output: Output) -> Progress:
     """The progress that suits where messages go."""
     if output.quiet:
-        from coralord_lightning.workspace.progress import Silence
-
         return Silence()
     if output.err.isatty():
         return RichProgress(output.err)
     return PlainProgress(output.err)
-
-
-class PlainProgress:
-    """A line for every new kind of phase; one that differs in numbers only is said every ten seconds at most."""
-
-    def __init__(self, err: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._err = err
-        self._clock = clock
-        self._said: dict[str, float] = {}
-
-    def phase(self, text: str) -> None:
-        """Say it, if it is news."""
-        kind, now = re.sub(r"\d+", "#", text), self._clock()
-        if kind not in self._said or now - self._said[kind] >= QUIET_S:
-            self._said[kind] = now
-            print(f"coral: {text}", file=self._err, flush=True)
-
-    def start(self, partitions_total: int) -> None:
-        """Say nothing: phases name the partition."""
-
-    def advance(self, partitions: int = 1, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002 - Progress names it so
-        """Say nothing: phases name the partition."""
-
-    def finish(self) -> None:
-        """Say nothing: the result follows."""
 
 
 class RichProgress:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import os
 import signal
-import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import NoReturn, TextIO
+from collections.abc import Sequence
+from typing import Any, NoReturn, TextIO
 
 from coralord_lightning.cli.output import Output
 from coralord_lightning.cli.parser import parse
@@ -20,7 +18,6 @@ __all__ = ["run"]
 
 ISSUES = "https://github.com/coralord/coralord-lightning/issues"
 INTERRUPTED = 130
-TERMINATED = 143
 
 
 def run(argv: Sequence[str], *, out: TextIO, err: TextIO) -> int:
@@ -34,21 +31,54 @@ def run(argv: Sequence[str], *, out: TextIO, err: TextIO) -> int:
             stream.reconfigure(errors="backslashreplace")
     output = Output(out=out, err=err, json="--json" in argv, quiet=False)
     debug = "--debug" in argv
+    signals = _Signals()
     try:
-        with _terminable():
+        with signals:
             code = _run(argv, out, err)
             out.flush()
         return code
-    except CoralError as error:
-        return _report(error, output, debug=debug)
     except KeyboardInterrupt:
-        output.error("coral: interrupted; what was finished is kept, and no version is half there")
-        return INTERRUPTED
+        return _interrupted(output, signals)
     except BrokenPipeError:
         _abandon(out)
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: a user never meets a bare traceback
-        return _report(_unexpected(error), output, debug=debug)
+        if signals.exit_code is not None:  # it failed of the signal: DuckDB says RuntimeError, a child that it died
+            return _interrupted(output, signals)
+        return _report(error if isinstance(error, CoralError) else _unexpected(error), output, debug=debug)
+
+
+class _Signals:
+    """Ctrl-C and SIGTERM while a command runs: both unwind, so that containers and temporary files go.
+
+    Args:
+        exit_code: what the signal that came stands for; None before one came.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        for number, handler in usual.items():
+            if signal.getsignal(number) == handler:  # one that is ignored, as in `coral … &`, stays so
+                self._before[number] = signal.signal(number, self._unwind)
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _unwind(self, number: int, _: object) -> NoReturn:
+        self.exit_code = 128 + number
+        raise KeyboardInterrupt
+
+
+def _interrupted(output: Output, signals: _Signals) -> int:
+    output.error("coral: interrupted; what was finished is kept, and no version is half there")
+    return signals.exit_code or INTERRUPTED
 
 
 def _run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
@@ -93,20 +123,3 @@ def _abandon(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
     os.close(nowhere)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind like an exit, so that containers and temporary files go."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(*_: object) -> NoReturn:
-        sys.exit(TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

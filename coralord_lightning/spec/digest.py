@@ -212,9 +212,7 @@ def _fixed_width(array: pa.Array) -> npt.NDArray[np.uint8]:
 
 def _cut_candidates(batch: pa.RecordBatch, bits: int) -> npt.NDArray[np.intp]:
     """Row numbers after which a block may end."""
-    total = np.zeros(batch.num_rows, np.uint64)
-    for column, factor in zip(batch.columns, _factors(batch.num_columns), strict=True):
-        total += _row_hashes(column) * factor
+    total = _weighted([_row_hashes(column) for column in batch.columns], batch.num_rows)
     return np.flatnonzero(_mix(total) & np.uint64((1 << bits) - 1) == 0)
 
 
@@ -236,7 +234,8 @@ def _row_hashes(array: pa.Array) -> _Words:  # noqa: PLR0911  # one return a kin
         return _mix(_weighted(children, len(array)))
     if _is_bytes(kind):
         return _bytes_hashes(*_bytes_of(array))
-    return _mix(_weighted(_sampled_words(_fixed_width(array)), len(array)))
+    words = _sampled_words(_fixed_width(array))
+    return words[0] if len(words) == 1 else _mix(_weighted(words, len(array)))  # whoever sums single words mixes them
 
 
 def _fixed_list_hashes(array: pa.FixedSizeListArray) -> _Words:
@@ -316,6 +315,8 @@ def _factors(count: int) -> list[np.uint64]:
 
 def _mix(value: _Words) -> _Words:
     """MurmurHash3's 64-bit finaliser: spreads the high bits, which products depend on most, over the low ones."""
-    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return value ^ (value >> np.uint64(33))
+    value = value ^ (value >> np.uint64(33))
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        value *= np.uint64(factor)
+        value ^= value >> np.uint64(33)
+    return value

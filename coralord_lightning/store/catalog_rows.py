@@ -120,8 +120,8 @@ def rows_of(home: Path, stamps: Mapping[str, str], known: Known) -> Rows:
     manifests: dict[str, Manifest | None] = {}
     for path in (path for path in fresh if path.startswith("manifests/")):
         manifest = _read_manifest(home / path)
+        manifests[Path(path).stem] = manifest
         if manifest is not None:
-            manifests[manifest.fingerprint] = manifest
             rows["shards"] += _shard_rows(manifest)
             rows["sources"] += _source_rows(manifest)
     found = (parse_pin(home / path) for path in fresh if path.startswith("pins/"))

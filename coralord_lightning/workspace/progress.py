@@ -1,8 +1,40 @@
-"""Progress that nobody watches: what a build reports to where no one is told."""
+"""What a build reports to where there is no terminal to draw on: plain lines, or nothing."""
 
 from __future__ import annotations
 
-__all__ = ["Silence"]
+import re
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+__all__ = ["PlainProgress", "Silence"]
+
+QUIET_S = 10.0
+
+
+class PlainProgress:
+    """A line for every new kind of phase; one that differs in numbers only is said every ten seconds at most."""
+
+    def __init__(self, err: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._err = err
+        self._clock = clock
+        self._said: dict[str, float] = {}
+
+    def phase(self, text: str) -> None:
+        """Say it, if it is news."""
+        kind, now = re.sub(r"\d+", "#", text), self._clock()
+        if kind not in self._said or now - self._said[kind] >= QUIET_S:
+            self._said[kind] = now
+            print(f"coral: {text}", file=self._err, flush=True)
+
+    def start(self, partitions_total: int) -> None:
+        """Say nothing: phases name the partition."""
+
+    def advance(self, partitions: int = 1, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002 - Progress names it so
+        """Say nothing: phases name the partition."""
+
+    def finish(self) -> None:
+        """Say nothing: the result follows."""
 
 
 class Silence:

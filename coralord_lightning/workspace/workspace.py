@@ -173,7 +173,7 @@ class Workspace:
         from coralord_lightning.builder.build import build  # late: a hit needs no Arrow
 
         job = planned.job
-        progress.phase("waiting for another build of the same version")
+        progress.phase(f"building {job.name} {job.fingerprint[:12]}")
         with self.store.build_lock(job.fingerprint, timeout_s=self.config.lock_timeout_s), _finishing(progress):
             done = self._lookup(job.fingerprint, "stat")
             if done is not None:
