@@ -6,17 +6,32 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from coralord_lightning.errors import CoralWarning
+from coralord_lightning.errors import CoralWarning, UsageError
 
 if TYPE_CHECKING:
     from coralord_lightning.workspace import Version
 
-__all__ = ["HPARAMS_KEY", "log_version"]
+__all__ = ["HPARAMS_KEY", "log_version", "require_key_is_free"]
 
 HPARAMS_KEY = "coralord"
 """The one key that everything of ours stands under in a run's hyperparameters."""
 
 _LOGGED = "_coralord_logged"
+
+
+def require_key_is_free(model: Any) -> None:
+    """Refuse a model with a hyperparameter of our name: in the loggers it would take the version's place.
+
+    Raises:
+        UsageError: it has one.
+    """
+    if HPARAMS_KEY in getattr(model, "hparams", {}):
+        raise UsageError(
+            HPARAMS_KEY,
+            "is a hyperparameter of the model, and the data version is logged under that name",
+            facts={"model": type(model).__name__},
+            remedy=f'call it something else, or: self.save_hyperparameters(ignore=["{HPARAMS_KEY}"])',
+        )
 
 
 def log_version(version: Version, loggers: Iterable[Any]) -> None:

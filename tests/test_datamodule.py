@@ -209,3 +209,9 @@ def test_a_descriptor_in_any_form_survives_the_checkpoint(form: str, project: Pa
     again.setup()
 
     assert again.version.fingerprint == dm.version.fingerprint == load(project, home=home).version.fingerprint
+
+
+def test_a_training_split_without_a_whole_batch_is_refused(project: Path, home: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="leaves no batch") as caught:
+        fit(PACKAGES[0], tmp_path, example_module(project, home, batch_size=64, drop_last=True))
+    assert caught.value.remedy == "drop_last=False, or batch_size=20 or less"

@@ -22,7 +22,7 @@ warnings.simplefilter("ignore")
 package, project, folder, mode = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 rank = os.environ.get("LOCAL_RANK", "0")
 
-from toy_runs import toy_model, toy_trainer
+from toy_runs import lightning, toy_model, toy_trainer
 from coralord_lightning import CoralDataModule
 
 options = {"batch_size": 4, "home": folder / "home"} | json.loads(sys.argv[5])
@@ -38,8 +38,16 @@ if mode == "foreign":
 if mode == "unprepared":
     dm.prepare_data = lambda: None
 
+told = []
+class Unguarded(lightning(package + ".loggers").Logger):  # most loggers ignore all ranks but zero by themselves
+    name, version = "unguarded", 0
+    def log_hyperparams(self, params, *args, **kwargs):
+        told.extend(key for key in params if key == "coralord")
+    def log_metrics(self, metrics, step=None):
+        pass
+
 model = toy_model(package)
-trainer = toy_trainer(package, folder, devices=2, strategy="ddp", max_epochs=2)
+trainer = toy_trainer(package, folder, devices=2, strategy="ddp", max_epochs=2, logger=Unguarded())
 out = {}
 try:
     trainer.fit(model, datamodule=dm)
@@ -48,7 +56,7 @@ except BaseException as error:
     out = {"error": type(error).__name__, "text": str(error)}
 else:
     out = {"version": dm.version.fingerprint, "name": dm.version.name, "train": model.seen, "val": model.evaluated}
-    out |= {"state": dm.state_dict()}
+    out |= {"state": dm.state_dict(), "told": told}
 (folder / f"rank{rank}.json").write_text(json.dumps(out))
 """
 
@@ -88,6 +96,7 @@ def test_both_ranks_read_one_build_and_each_row_once(package: str, tmp_path: Pat
     assert zero["version"] == one["version"]
     assert zero["name"] == one["name"] == "toy"
     assert zero["state"]["version"] == one["state"]["version"]
+    assert (zero["told"], one["told"]) == (["coralord"], []), "the version is logged once, on rank zero"
     assert len(list((tmp_path / "run" / "home" / "manifests").glob("*.json"))) == 1
     steps = 4
     for epoch in range(2):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coralord_lightning.config import Config
@@ -189,6 +189,7 @@ def test_a_file_set_that_matches_nothing_says_what_is_there(tmp_path: Path) -> N
         sources(tmp_path / "home").resolve(file_set("data/*", excludes=("**",)), base=tmp_path)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["*", "**", "a", "?", "[ab]", "*b", "ab"]), min_size=1, max_size=4))
 def test_what_is_listed_is_what_matches(parts: list[str]) -> None:
     root = Path(__file__).parent / "golden" / "globs"

@@ -357,3 +357,11 @@ def test_golden_digests_never_move():
     assert table_digest(big_table()) == "d7538348cdf87d590a7240f8da2bc60618b51aa2edbb80cd80b6b12eae1f15af"
     rows = [block.num_rows for block in blocks_of_table(big_table())]
     assert rows == [9355, 16586, 72997, 37840, 16386, 46836]
+
+
+def test_golden_cuts_never_move():
+    batch = pa.record_batch({"x": np.arange(200)})
+    hasher = ContentHasher(batch.schema, bounds=BlockBounds(min_rows=8, max_rows=32, cut_bits=3))
+    hasher.update(batch)
+    rows = [block.num_rows for block in hasher.finish()]
+    assert rows == [14, 12, 19, 15, 12, 8, 10, 22, 19, 11, 21, 9, 15, 13], "one of the least length is among them"

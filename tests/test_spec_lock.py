@@ -112,7 +112,13 @@ entries = st.builds(
     image=st.none() | st.dictionaries(texts, texts, max_size=3),
     croissant=st.none() | st.builds(LockedCroissant, url=texts, sha256=digests),
     sources=st.lists(
-        st.builds(LockedSource, url=texts, size_bytes=st.integers(0, 2**62), etag=st.none() | texts),
+        st.builds(
+            LockedSource,
+            url=texts,
+            size_bytes=st.integers(0, 2**62),
+            etag=st.none() | texts,
+            sha256=st.none() | digests,
+        ),
         max_size=3,
         unique_by=lambda source: source.url,
     ).map(lambda rows: tuple(sorted(rows, key=lambda source: source.url))),

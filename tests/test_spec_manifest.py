@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,3 +87,26 @@ def test_a_newer_format_is_said_to_be_newer():
 def test_a_partition_record_reads_back(record):
     assert PartitionRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
     assert record.columns in (COLUMNS, None)
+
+
+def signed(body):
+    """The same with a checksum that fits, as another program would write it."""
+    rest = {key: value for key, value in body.items() if key != "checksum"}
+    return rest | {"checksum": hashlib.sha256(rfc8785.dumps(rest)).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_rows": 11}, {"plan": [1]}, {"splits": {"train": [{"shards": [1], "blocks": []}]}}, {"columns": 3}]
+)
+def test_values_that_contradict_each_other_are_refused_whatever_the_checksum(changes):
+    assert parse_manifest(signed(example().to_json()), origin="m") == example()
+    with pytest.raises(ManifestCorruptError):
+        parse_manifest(signed(example().to_json() | changes), origin="m")
+
+
+def test_nesting_without_end_is_refused():
+    deep: list[object] = []
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(ManifestCorruptError):
+        parse_manifest(example().to_json() | {"plan": deep}, origin="m")

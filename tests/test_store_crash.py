@@ -206,7 +206,7 @@ def test_a_full_disk_is_said_with_path_and_free_space_and_leaves_nothing(small_d
     assert "bytes" in caught.value.facts["free"]
     assert caught.value.remedy.startswith(f"df -h {home}")
     assert sorted(home.rglob("*")) == before
-    with pytest.raises(StoreFullError), store.temp_dir() as folder, store.explained(folder):
+    with pytest.raises(StoreFullError), store.temp_dir() as folder:
         (folder / "shard").write_bytes(b"0" * 9_000_000)
     assert sorted(home.rglob("*")) == before
     assert store.read_manifest(manifest.fingerprint) == manifest

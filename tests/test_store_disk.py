@@ -48,8 +48,13 @@ def test_files_have_the_permissions_of_the_home(tmp_path):
         home.mkdir()
         home.chmod(mode)
         publish(open_store(home), 1)
-        kept = [path for kind in ("objects", "manifests", "pins") for path in files_under(home / kind)]
-        assert {path.stat().st_mode & 0o777 for path in kept} == {file_mode}
+        with open_store(home).build_lock("ab" * 32, timeout_s=1):
+            pass
+        kept = [path for kind in ("objects", "manifests", "pins", "locks") for path in files_under(home / kind)]
+        assert (
+            len({path.name for path in kept} & {"catalog.lock", f"{'ab' * 32}.lock", f"{'ab' * 32}.holder.json"}) == 3
+        )
+        assert {path.stat().st_mode & 0o777 for path in (*kept, home / "catalog.duckdb")} == {file_mode}
         assert {path.parent.stat().st_mode & 0o7777 for path in kept} == {mode}
 
 
@@ -93,9 +98,30 @@ def test_failures_of_the_disk_are_store_errors_and_leave_no_temp(tmp_path, numbe
     assert files_under(tmp_path) == []
 
 
-def test_who_writes_into_a_temp_dir_gets_store_errors_too(store):
-    with store.temp_dir() as folder, pytest.raises(StoreError, match="disk failed"), store.explained(folder):
+def test_who_fills_the_disk_in_a_temp_dir_is_told_so_and_other_failures_stay_their_own(store):
+    with pytest.raises(StoreFullError), store.temp_dir():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(FileNotFoundError), store.temp_dir() as folder:
         (folder / "missing").read_bytes()
+
+
+def test_what_is_published_was_synced_before_it_had_its_name_and_its_folder_after(tmp_path, monkeypatch):
+    events = []
+    sync = os.fsync
+
+    def recording(descriptor):
+        sync(descriptor)
+        events.append(("synced", os.fstat(descriptor).st_ino))
+
+    monkeypatch.setattr(os, "fsync", recording)
+    home = tmp_path / "home"
+    publish(open_store(home, crash_point=lambda name: events.append(("passed", name))), 1)
+    for kind in ("objects", "partitions", "manifests", "pins"):
+        (path,) = files_under(home / kind)
+        linked = events.index(("passed", f"{kind}.linked"))
+        settled = events.index(("passed", f"{kind}.settled"))
+        assert ("synced", path.stat().st_ino) in events[:linked]
+        assert ("synced", path.parent.stat().st_ino) in events[linked:settled]
 
 
 def test_a_home_below_a_file_is_a_store_error(tmp_path):

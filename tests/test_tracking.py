@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from coralord_lightning import load
-from coralord_lightning.errors import CoralWarning
+from coralord_lightning.errors import CoralWarning, UsageError
 from coralord_lightning.tracking import log_version
 from toy_runs import PACKAGES, THIRD_PARTY_WARNINGS, example_module, lightning, toy_model, toy_project, toy_trainer
 
@@ -156,3 +156,11 @@ def test_what_is_logged_is_small_and_plain(project: Path, home: Path) -> None:
 
     assert len(yaml.safe_dump(told)) < 4096
     assert all(isinstance(leaf, str | int | float | bool | None) for leaf in flat(told))
+
+
+def test_a_model_that_would_hide_the_version_in_its_loggers_is_refused(
+    project: Path, home: Path, tmp_path: Path
+) -> None:
+    model = toy_model(PACKAGES[0], coralord="mine")
+    with pytest.raises(UsageError, match="hyperparameter of the model"):
+        toy_trainer(PACKAGES[0], tmp_path).fit(model, datamodule=example_module(project, home))

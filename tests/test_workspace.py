@@ -14,20 +14,19 @@ import pytest
 
 from coralord_lightning.config import Config
 from coralord_lightning.errors import (
-    ConfigError,
     CroissantSyntaxError,
     DescriptorNotFoundError,
     EmptySelectionError,
-    LockedError,
     PipelineOutputError,
+    SourceIntegrityError,
     SplitError,
     StaleError,
     UsageError,
     VersionNotFoundError,
 )
 from coralord_lightning.versions.status import status
-from coralord_lightning.versions.update import update_lock
 from coralord_lightning.workspace import Workspace, open_workspace
+from coralord_lightning.workspace.progress import Silence
 from projects import edit, example_project, write_rows
 
 
@@ -232,6 +231,17 @@ def test_partitions_with_different_columns_are_refused(space, project):
         space.ensure(project)
 
 
+def test_a_file_that_changes_while_it_is_built_from_makes_no_version(space, project):
+    class Meddler(Silence):
+        def advance(self, **_):
+            write_rows(project.parent, "b.parquet", 40, 90)
+
+    with pytest.raises(SourceIntegrityError, match="changed while it was in use"):
+        space.ensure(project, progress=Meddler())
+    assert space.store.fingerprints() == []
+    assert space.ensure(project).version.num_rows == 90
+
+
 def test_a_missing_shard_is_rebuilt(space, project):
     version = space.ensure(project).version
     shard = next(version.manifest.shards())
@@ -252,6 +262,41 @@ def test_a_flipped_byte_is_found_when_read_and_rebuilt(space, project):
     assert not space.ensure(project).built
     assert space.ensure(project, verify="read").built
     assert shard.read_bytes() == whole
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def test_every_flipped_byte_is_found_when_read(space, project):
+    version = space.ensure(project).version
+    shards = [version.home / shard.path for shard in version.manifest.shards()]
+    whole = [path.read_bytes() for path in shards]
+    for path in shards:
+        flip_a_byte(path)
+    assert space.ensure(project, verify="read").partitions_built == 2
+    assert [path.read_bytes() for path in shards] == whole
+
+
+def test_a_flipped_byte_in_a_partition_that_is_reused_is_found_when_read(space, project):
+    first = space.ensure(project).version
+    shard = first.home / next(first.manifest.shards("val")).path
+    whole = shard.read_bytes()
+    flip_a_byte(shard)
+    write_rows(project.parent, "c.parquet", 100, 120)
+    found = space.ensure(project, verify="read")
+    assert found.built
+    assert shard.read_bytes() == whole
+
+
+def test_a_manifest_that_is_a_dangling_link_is_no_version(space, project):
+    space.ensure(project)
+    (space.config.home / "manifests" / f"{'ab' * 32}.json").symlink_to("nowhere")
+    with pytest.raises(VersionNotFoundError):
+        space.version("abab")
 
 
 def test_a_name_moves_with_its_version_and_back(space, project):
@@ -295,43 +340,6 @@ def test_a_home_that_cannot_be_written_still_hits(space, project):
         for folder in folders:
             folder.chmod(0o755)
     assert done.stdout.split() == ["read-only", "False"], done.stderr
-
-
-def test_the_lock_is_created_by_build_only_filled_once_and_never_moved(space, project):
-    lock = project.parent / "coral.lock"
-    space.ensure(project)
-    assert not lock.exists()
-    first = space.ensure(project, lock=True).version
-    text = lock.read_text()
-    assert first.fingerprint in text
-    assert first.content_digest in text
-    edit(project, "factor: 3", "factor: 4")
-    space.ensure(project, lock=True)
-    assert lock.read_text() == text
-
-
-def test_locked_refuses_a_descriptor_that_no_longer_fits_and_update_moves_the_lock(space, project):
-    with pytest.raises(LockedError, match="no entry"):
-        space.ensure(project, update="locked")
-    space.ensure(project, lock=True)
-    assert not space.ensure(project, update="locked").built
-    edit(project, "factor: 3", "factor: 4")
-    with pytest.raises(LockedError, match=r"pipeline\.params\.factor: 3 -> 4"):
-        space.ensure(project, update="locked")
-    foretold = update_lock(space, project, dry_run=True)
-    assert foretold.moves
-    assert [change.what for change in foretold.changed] == ["pipeline.params.factor"]
-    update_lock(space, project)
-    assert "content_digest" not in (project.parent / "coral.lock").read_text()
-    assert space.ensure(project, update="locked", lock=True).built
-    assert "content_digest" in (project.parent / "coral.lock").read_text()
-    assert not update_lock(space, project).moves
-
-
-def test_a_damaged_lock_is_named(space, project):
-    (project.parent / "coral.lock").write_text("version = [")
-    with pytest.raises(ConfigError, match=r"coral\.lock"):
-        space.ensure(project)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ def seen(home, report):
         space.store.check_shards(manifest, mode="read")
         found.append(manifest.fingerprint)
     listed = [str(row[0]) for row in space.store.query("select fingerprint from entries").rows]
-    report.write_text(json.dumps({"found": found, "listed": listed, "state": status(space, descriptor).state}))
+    pinned = [pin.fingerprint for name in space.store.names() for pin in space.store.pins(name)]
+    report.write_text(json.dumps({"found": found, "pinned": pinned, "listed": listed,
+                                  "state": status(space, descriptor).state}))
     os._exit(0)
 
 report = root / "report.json"
@@ -89,6 +91,7 @@ def test_a_build_killed_at_any_step_leaves_nothing_partial_and_the_next_one_ends
         step = crash["step"]
         assert crash["ended"] == -9, step
         assert set(crash["after"]["listed"]) <= set(crash["after"]["found"]) <= {fingerprint}, step
+        assert set(crash["after"]["pinned"]) <= set(crash["after"]["found"]), step
         assert (crash["after"]["state"] == "fresh") == (crash["after"]["found"] == [fingerprint]), step
         assert crash["again_ended"] == 0, step
         assert crash["again"]["version"]["content_digest"] == digest, step

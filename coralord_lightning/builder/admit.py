@@ -32,6 +32,7 @@ SHARD_BYTES = 128 * 1024 * 1024
 _ADDRESS_SPACE = 16 << 30
 _MAX_FILE = 8 << 30
 _OPEN_FILES = 64
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _CPU_S = 120
 _CPU_S_PER_GIB = 120
 
@@ -63,6 +64,7 @@ def admit_file(
         Refused: it is damaged, of unsupported or unexpected types, or the disk is full.
     """
     with _open_regular(path) as stream, _arrow_trouble():
+        _require_end(stream)
         reader = pa.ipc.open_stream(stream)
         columns = _require_columns(reader.schema)
         if not columns:
@@ -213,6 +215,16 @@ def _arrow_trouble() -> Iterator[None]:
         raise Refused("memory", message=str(error)) from error
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
         raise Refused("damaged", message=str(error)[:2000]) from error
+
+
+def _require_end(stream: IO[bytes]) -> None:
+    """Refuse a stream that was cut between two batches: Arrow takes the end of the file for the end of the stream."""
+    start = max(stream.seek(0, os.SEEK_END) - len(_END_OF_STREAM), 0)
+    stream.seek(start)
+    end = stream.read()
+    stream.seek(0)
+    if end != _END_OF_STREAM:
+        raise Refused("damaged", message="it does not end with the mark of a stream's end")
 
 
 def _write_shard(batch: pa.RecordBatch, out_dir: Path, name: str) -> Shard:

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from coralord_lightning.builder.field_sql import MARK
+from coralord_lightning.builder.field_sql import MARK, SEPARATOR
 from coralord_lightning.errors import BuildError, CoralError, SourceFormatError, StoreFullError
 from coralord_lightning.spec.predicate import quote_literal
 
@@ -142,7 +142,7 @@ class Complaints:
 
 def _value_error(text: str) -> SourceFormatError:
     """The error for a value that a field's type or shape does not allow; `field_sql` wrote the text."""
-    _, file, field, value, wanted = (text.partition("\n")[0].split("|") + [""] * 4)[:5]
+    _, file, field, value, wanted = (text.split(SEPARATOR) + [""] * 4)[:5]
     return SourceFormatError(
         file,
         f"a value of field '{field}' {wanted}",

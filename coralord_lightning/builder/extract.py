@@ -21,15 +21,25 @@ from coralord_lightning.builder.duck import Complaints, arrow_reader, open_locke
 from coralord_lightning.builder.field_sql import element_type
 from coralord_lightning.builder.reshape import reshape, row_width
 from coralord_lightning.builder.scans import Table, csv_table, json_table, parquet_table, scan_of, write_rows
-from coralord_lightning.builder.split_sql import Rows, overlap_pairs, overlap_query, split_query, unassigned_query
+from coralord_lightning.builder.split_sql import (
+    Rows,
+    crowd_query,
+    in_one_group,
+    overlap_pairs,
+    overlap_query,
+    split_query,
+    unassigned_query,
+)
 from coralord_lightning.errors import BuildError, SourceMissingError, SplitError
 from coralord_lightning.spec.plan import BatchBounds, Job, LocalFile, Location, Partition, RemoteFile, SourceFile
-from coralord_lightning.spec.selection import InlineData, Selection
+from coralord_lightning.spec.selection import InlineData, Selection, SplitRule
 
 __all__ = ["Extractor", "RemoteReader", "open_extractor"]
 
 _HEAD_BYTES = 1024 * 1024
 _GLOB = frozenset("*?[")
+_MAX_PAIRS = 64
+_MAX_CROWD = 8
 
 
 class RemoteReader(Protocol):
@@ -126,12 +136,29 @@ class Extractor:
         return pa.RecordBatchReader.from_batches(schema, rebatch(batches, self._batch))
 
     def overlaps(self, partition: Partition) -> list[tuple[str, str, int]]:
-        """Pairs of splits that share rows in one partition, and how many."""
+        """Pairs of splits that share rows in one partition, and how many; of very many splits, some of these pairs."""
+        rows = self._rows(partition)
         pairs = overlap_pairs(self._selection.splits)
+        if len(pairs) > _MAX_PAIRS:
+            pairs = self._likely(rows, pairs)
         if not pairs:
             return []
-        counts = self._count(overlap_query(self._rows(partition)))
+        counts = self._count(overlap_query(rows, pairs))
         return [(first.name, second.name, count) for (first, second), count in zip(pairs, counts, strict=True) if count]
+
+    def _likely(self, rows: Rows, pairs: list[tuple[SplitRule, SplitRule]]) -> list[tuple[SplitRule, SplitRule]]:
+        """Of too many pairs to count each, those that share the first row that any share."""
+        splits = list({rule.name: rule for pair in pairs for rule in pair}.values())
+        with self._complaints.translated():
+            found = self._connection.cursor().sql(crowd_query(rows, splits)).fetchall()
+        names = [rule.name for rule, there in zip(splits, found[0] if found else (), strict=False) if there][
+            :_MAX_CROWD
+        ]
+        return [
+            (first, second)
+            for first, second in pairs
+            if in_one_group(first, second) or (first.name in names and second.name in names)
+        ]
 
     def require_disjoint(self, partition: Partition) -> None:
         """Check that no row of a partition is in two splits.

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from coralord_lightning.spec.predicate import quote_literal
 from coralord_lightning.spec.selection import DType, SelectedField
 
-__all__ = ["MARK", "ColumnType", "NoCastError", "element_type", "field_sql", "parse_column_type"]
+__all__ = ["MARK", "SEPARATOR", "ColumnType", "NoCastError", "element_type", "field_sql", "parse_column_type"]
 
 MARK = "coral:value"
+SEPARATOR = "\x1f"
+"""Stands between the parts of a message; the names and values around it may hold anything one can type."""
 
 _SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 _UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
@@ -213,8 +215,8 @@ class _Cast:
         return next((sql for holds, sql in rules if holds), None)
 
     def _failure(self, shown: str, wanted: str) -> str:
-        start = quote_literal(f"{MARK}|{self.file}|{self.field.name}|")
-        return f"error({start} || left({shown}, 100) || {quote_literal('|' + wanted)})"
+        start = quote_literal(SEPARATOR.join([MARK, self.file, self.field.name, ""]))
+        return f"error({start} || left({shown}, 100) || {quote_literal(SEPARATOR + wanted + SEPARATOR)})"
 
 
 def _is_fraction(source: str) -> bool:

@@ -278,7 +278,7 @@ def _type_name(value: Any) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)[:MAX_TEXT]
-    except Exception:  # noqa: BLE001  # a broken __str__ must not hide which error it was
+    except BaseException:  # noqa: BLE001  # a broken __str__ must not hide which error it was, nor end this process
         return "(its message cannot be printed)"
 
 

@@ -20,6 +20,7 @@ __all__ = ["Table", "csv_table", "json_table", "parquet_table", "scan_of", "writ
 
 _GZIP = b"\x1f\x8b"
 _HEAD_BYTES = 1024 * 1024
+_COUNTED = "row_number() OVER () - 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +31,14 @@ class Table:
         relation: what stands after FROM.
         row: SQL of a row's number in the file, from 0.
         columns: column name, exactly as in the file -> its SQL and its type.
+        repeated: names that stand twice in the file, and so name no column.
     """
 
     name: str
     relation: str
     row: str
     columns: Mapping[str, tuple[str, ColumnType]]
+    repeated: frozenset[str] = frozenset()
 
     def type_of(self, field: SelectedField) -> ColumnType:
         """The type of the column that gives a field.
@@ -45,6 +48,13 @@ class Table:
         """
         if field.column in self.columns:
             return self.columns[field.column][1]
+        if field.column in self.repeated:
+            raise SourceFormatError(
+                self.name,
+                f"has several columns '{field.column}', which field '{field.name}' is read from",
+                facts={"expected": f"one column '{field.column}'"},
+                remedy=f"give the columns '{field.column}' of the file different names",
+            )
         near = nearest(field.column, self.columns)
         raise SourceFormatError(
             self.name,
@@ -80,13 +90,35 @@ def scan_of(table: Table, index: int, fields: Sequence[SelectedField], targets: 
 
 
 def parquet_table(name: str, path: str, cursor: Any) -> Table:
-    """A Parquet file; its footer says which columns it has."""
+    """A Parquet file; its footer says which columns it has.
+
+    DuckDB folds case, so it calls the second of `a` and `A` `A_1`: a column is told by its place, never by that name.
+    """
     options = "hive_partitioning = false, union_by_name = false"
     described = f"DESCRIBE SELECT * FROM read_parquet({quote_literal(path)}, {options})"  # noqa: S608 - quoted
     found = cursor.sql(described).fetchall()
-    columns = {row[0]: (quote_identifier(row[0]), parse_column_type(row[1])) for row in found}
-    relation = f"read_parquet({quote_literal(path)}, file_row_number = true, {options})"
-    return Table(name=name, relation=relation, row="file_row_number", columns=columns)
+    nodes = cursor.sql(f"SELECT name, num_children FROM parquet_schema({quote_literal(path)})").fetchall()  # noqa: S608
+    header = _top_level(nodes)
+    columns = {
+        column: (quote_identifier(row[0]), parse_column_type(row[1]))
+        for column, row in zip(header, found, strict=True)
+        if header.count(column) == 1
+    }
+    numbered = all(column.lower() != "file_row_number" for column in header)
+    relation = f"read_parquet({quote_literal(path)}, {'file_row_number = true, ' if numbered else ''}{options})"
+    row = "file_row_number" if numbered else _COUNTED
+    repeated = frozenset(column for column in header if header.count(column) > 1)
+    return Table(name=name, relation=relation, row=row, columns=columns, repeated=repeated)
+
+
+def _top_level(nodes: Sequence[tuple[str, int | None]]) -> list[str]:
+    """The columns among the nodes of a Parquet schema, which stand depth first, the root before all."""
+    names, inside = [], 0
+    for name, children in nodes[1:]:
+        if inside == 0:
+            names.append(name)
+        inside = max(inside - 1, 0) + (children or 0)
+    return names
 
 
 def csv_table(name: str, path: str, head: bytes, *, delimiter: str) -> Table:
@@ -109,7 +141,7 @@ def csv_table(name: str, path: str, head: bytes, *, delimiter: str) -> Table:
         "quote = '\"', escape = '\"', nullstr = '', strict_mode = true, null_padding = false, "
         f"compression = '{'gzip' if zipped else 'none'}', columns = {{{places}}})"
     )
-    return Table(name=name, relation=relation, row="row_number() OVER () - 1", columns=columns)
+    return Table(name=name, relation=relation, row=_COUNTED, columns=columns, repeated=frozenset(repeated))
 
 
 def json_table(name: str, path: str, head: bytes, fields: Sequence[SelectedField]) -> Table:
@@ -129,7 +161,7 @@ def json_table(name: str, path: str, head: bytes, fields: Sequence[SelectedField
         f"read_json({quote_literal(path)}, format = 'newline_delimited', records = true, ignore_errors = false, "
         f"compression = '{'gzip' if head.startswith(_GZIP) else 'uncompressed'}', columns = {{{typed}}})"
     )
-    return Table(name=name, relation=relation, row="row_number() OVER () - 1", columns=columns)
+    return Table(name=name, relation=relation, row=_COUNTED, columns=columns)
 
 
 def write_rows(data: InlineData, file: IO[str]) -> None:

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from coralord_lightning.spec.predicate import Predicate, quote_literal
 from coralord_lightning.spec.selection import DType, SelectedField, Selection, SplitRule
 
-__all__ = ["Rows", "Scan", "overlap_pairs", "overlap_query", "split_query", "unassigned_query"]
+__all__ = [
+    "Rows",
+    "Scan",
+    "crowd_query",
+    "in_one_group",
+    "overlap_pairs",
+    "overlap_query",
+    "split_query",
+    "unassigned_query",
+]
 
 _MAX_HASH = 2**64 - 1
 
@@ -96,18 +105,34 @@ def split_query(rows: Rows, split: str) -> str:
     return sql + (f"\nLIMIT {selection.limit}" if selection.limit is not None else "")
 
 
+def in_one_group(first: SplitRule, second: SplitRule) -> bool:
+    """Whether both take a fraction of the same rows."""
+    return first.bounds is not None and second.bounds is not None and first.of == second.of
+
+
 def overlap_pairs(splits: Sequence[SplitRule]) -> list[tuple[SplitRule, SplitRule]]:
     """Pairs of splits that could have a row in common: only rows can tell."""
     return [(first, second) for first, second in itertools.combinations(splits, 2) if _may_overlap(first, second)]
 
 
-def overlap_query(rows: Rows) -> str:
-    """One row: for each pair of `overlap_pairs`, how many selected rows are in both.
+def crowd_query(rows: Rows, splits: Sequence[SplitRule]) -> str:
+    """The rows that several of these splits could have, one at most: for each split, whether it could have it.
+
+    It grows with the splits and not with their pairs. Splits that divide one group are one here.
+    """
+    regions = list(dict.fromkeys(_region(rows, rule) for rule in splits))
+    members = ", ".join(f"CAST({region} AS INTEGER)" for region in regions)
+    own = ", ".join(f"m[{regions.index(_region(rows, rule)) + 1}]" for rule in splits)
+    inner = f"SELECT [{members}] AS m\n" + _from_where(rows, _condition_fields(rows.selection, splits), splits, [])
+    return f"SELECT {own}\nFROM (\n{inner}\n) AS u\nWHERE list_sum(m) > 1\nLIMIT 1"
+
+
+def overlap_query(rows: Rows, pairs: Sequence[tuple[SplitRule, SplitRule]]) -> str:
+    """One row: for each of these pairs, how many selected rows are in both.
 
     Where a fraction divides a group of its own, all of the group counts, not the part that its hash picks: else it
     would be luck whether an overlap shows.
     """
-    pairs = overlap_pairs(rows.selection.splits)
     counts = [f"count(*) FILTER (WHERE {_both(rows, *pair)}) AS o{index}" for index, pair in enumerate(pairs)]
     involved = list({rule.name: rule for pair in pairs for rule in pair}.values())
     needed = _condition_fields(rows.selection, involved)
@@ -199,14 +224,13 @@ def _with_length(text: str) -> str:
 
 def _may_overlap(first: SplitRule, second: SplitRule) -> bool:
     rests = [rule.bounds is not None and rule.of is None for rule in (first, second)]
-    if first.bounds is not None and second.bounds is not None and first.of == second.of:
+    if first.bounds is not None and second.bounds is not None and in_one_group(first, second):
         return max(first.bounds[0], second.bounds[0]) < min(first.bounds[1], second.bounds[1])
     return not any(rests)
 
 
 def _both(rows: Rows, first: SplitRule, second: SplitRule) -> str:
-    same_group = first.bounds is not None and second.bounds is not None and first.of == second.of
-    test = _member if same_group else _region
+    test = _member if in_one_group(first, second) else _region
     return f"{test(rows, first)} AND {test(rows, second)}"
 
 

@@ -26,10 +26,10 @@ from coralord_lightning.errors import (
     VersionNotFoundError,
 )
 from coralord_lightning.spec.descriptor import SubsetDescriptor
-from coralord_lightning.stream.loader import CoralLoader, LoaderOptions
+from coralord_lightning.stream.loader import CoralLoader, LoaderOptions, require_batches
 from coralord_lightning.stream.ranks import Report, agree, are_connected, tell_failure
 from coralord_lightning.stream.state import MARKER, Position, saved_state
-from coralord_lightning.tracking import log_version
+from coralord_lightning.tracking import log_version, require_key_is_free
 
 if TYPE_CHECKING:
     from coralord_lightning.workspace import Version
@@ -196,6 +196,7 @@ class CoralDataModule(LightningDataModule):
         self._batch_size(self._rank_and_world()[1], "train")
         if self.trainer is not None:
             help_resume(self.trainer)
+            require_key_is_free(self.trainer.lightning_module)
             if self.trainer.is_global_zero:
                 log_version(self._version, self.trainer.loggers)
 
@@ -205,6 +206,7 @@ class CoralDataModule(LightningDataModule):
         overfit = getattr(self.trainer, "overfit_batches", 0) > 0
         loader = self._loader("train", **self._train | ({"shuffle": False} if overfit else {}))
         if isinstance(loader, CoralLoader):
+            require_batches(loader, "train")
             if self._resume is not None:
                 loader.load_state_dict(self._resume)
             self._train_loader = loader

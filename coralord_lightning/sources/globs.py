@@ -18,7 +18,13 @@ _WILD = re.compile(r"[*?\[]")
 
 def matches(name: str, pattern: str) -> bool:
     """Whether a relative name with `/` is what `pattern` means."""
-    return _matches(name.split("/"), pattern.split("/"))
+    return _matches(name.split("/"), _split(pattern))
+
+
+def _split(pattern: str) -> list[str]:
+    """A pattern's parts; of `**/**` one, which says as much: all ways to share folders out would be walked."""
+    parts = pattern.split("/")
+    return [part for at, part in enumerate(parts) if part != "**" or parts[at - 1 : at] != ["**"]]
 
 
 def _matches(names: list[str], parts: list[str]) -> bool:
@@ -36,7 +42,7 @@ def glob_files(root: Path, pattern: str) -> Iterator[str]:
 
     `**` does not enter linked folders, which could lead in circles.
     """
-    yield from _expand(root, "", pattern.split("/"))
+    yield from _expand(root, "", _split(pattern))
 
 
 def _expand(root: Path, prefix: str, parts: list[str]) -> Iterator[str]:

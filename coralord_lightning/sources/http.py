@@ -261,7 +261,11 @@ def _authorization(userinfo: tuple[str, str] | None) -> dict[str, str]:
 
 
 def _next_hop(here: str, location: str, subject: str) -> str:
-    there, _ = split_userinfo(require_http(urljoin(here, location), subject=subject))
+    try:
+        joined = urljoin(here, location)
+    except ValueError:  # `http://[`
+        joined = location
+    there, _ = split_userinfo(require_http(joined, subject=subject))
     if origin(here)[0] == "https" and origin(there)[0] == "http":
         raise ForbiddenSourceError(
             subject,

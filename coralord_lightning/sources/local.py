@@ -22,6 +22,8 @@ from coralord_lightning.spec.selection import FileObject, FileSet
 __all__ = ["require_unchanged", "resolve_file", "resolve_set"]
 
 _SHOWN = 8
+_MAX_PATH = 1024
+"""Where paths get too long even to look for the nearest one (macOS; Linux takes 4096)."""
 
 
 def resolve_file(node: FileObject, *, root: Path, hashes: HashCache) -> tuple[SourceFile, Location]:
@@ -57,6 +59,7 @@ def resolve_set(node: FileSet, *, root: Path, hashes: HashCache) -> tuple[tuple[
         raise _nothing_matched(node, root, matched)
     out: list[tuple[SourceFile, Location]] = []
     for name in names:
+        _require_text(name, node.id)
         path, found = _hash_beneath(root, name, subject=name, hashes=hashes)
         out.append((_source(name, node, found), LocalFile(path=path)))
     return tuple(out)
@@ -113,6 +116,19 @@ def _require_relative(path: str, *, subject: str, key: str) -> None:
     )
 
 
+def _require_text(name: str, subject: str) -> None:
+    """Refuse a file name that is not UTF-8: no plan can hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ForbiddenSourceError(
+            subject,
+            "matches a file whose name is not UTF-8",
+            facts={"got": ascii(name), "expected": "a name in UTF-8"},
+            remedy="rename that file, or leave it out with excludes",
+        ) from error
+
+
 def _hash_beneath(root: Path, name: str, *, subject: str, hashes: HashCache) -> tuple[Path, HashedFile]:
     """Real path and hash of a regular file whose real place is beneath `root`."""
     real_root, real = Path(os.path.realpath(root)), Path(os.path.realpath(root / name))
@@ -126,6 +142,10 @@ def _hash_beneath(root: Path, name: str, *, subject: str, hashes: HashCache) -> 
     try:
         descriptor = _open_beneath(real_root, real.relative_to(real_root).parts)
     except (FileNotFoundError, NotADirectoryError) as error:
+        if len(name) > _MAX_PATH:
+            raise _unreadable(
+                subject, Path(name[:80] + "…"), OSError(errno.ENAMETOOLONG, "File name too long")
+            ) from error
         raise _missing(subject, root, name) from error
     except OSError as error:
         raise _unreadable(subject, real, error) from error

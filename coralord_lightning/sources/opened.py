@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import quote, urljoin
 
 from coralord_lightning.config import Config
-from coralord_lightning.errors import ForbiddenSourceError, UnsupportedCroissantError
+from coralord_lightning.errors import ForbiddenSourceError, SourceIntegrityError, UnsupportedCroissantError
 from coralord_lightning.sources.hashes import HashCache
 from coralord_lightning.sources.local import require_unchanged, resolve_file, resolve_set
 from coralord_lightning.sources.texts import FetchedText, fetch_text, is_address, read_local_text, recall_text
@@ -159,27 +159,33 @@ class Sources:
         self, node: FileObject, url: str, pinned: Iterable[LockedSource]
     ) -> tuple[SourceFile, Location]:
         """Pin a remote file: Parquet by ranges where the server can; everything else whole, by its hash."""
-        from coralord_lightning.sources.address import public_url, require_http
+        from coralord_lightning.sources.address import public_url, redact, require_http
         from coralord_lightning.sources.downloads import Downloads
-        from coralord_lightning.sources.fetch import read_state
+        from coralord_lightning.sources.fetch import changed, read_state
 
         require_http(url, subject=node.id)
         public = public_url(url)
         self._asked[public] = url
+        locked = next((item for item in pinned if item.url == public), None)
+        locked_sha256 = locked.sha256 if locked is not None else None
         state = None
-        if node.format == "parquet":
-            locked = next((item for item in pinned if item.url == public and item.etag), None)
-            if locked is not None:
-                return _by_ranges(node, public, str(locked.etag), locked.size_bytes)
+        if node.format == "parquet" and locked_sha256 is None:
+            if locked is not None and locked.etag is not None:
+                return _by_ranges(node, public, locked.etag, locked.size_bytes)
             state = read_state(self._http(), url, subject=node.id)
             if state.ranges and state.etag is not None and state.size_bytes is not None:
                 return _by_ranges(node, public, state.etag, state.size_bytes)
         downloads = Downloads(self._cache_dir / "downloads", self._http(), self._hashes)
-        kept = downloads.fetch(url, subject=node.id, sha256=node.sha256, state=state)
+        try:
+            kept = downloads.fetch(url, subject=node.id, sha256=node.sha256 or locked_sha256, state=state)
+        except SourceIntegrityError as error:
+            if node.sha256 is not None or locked_sha256 is None:
+                raise
+            raise changed(node.id, redact(url), expected=f"sha256 {locked_sha256}", got=error.facts["got"]) from error
         source = SourceFile(
             name=node.id, format=node.format, identity={"sha256": kept.sha256}, size_bytes=kept.size_bytes
         )
-        return source, LocalFile(path=kept.path)
+        return source, LocalFile(path=kept.path, url=public)
 
     def _http(self) -> HttpClient:
         if self._client is None:

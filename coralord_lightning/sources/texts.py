@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +54,7 @@ def read_local_text(reference: str, *, base_dir: Path) -> FetchedText:
     path = base_dir / reference
     try:
         path = base_dir / Path(reference).expanduser()
-        with path.open("rb") as file:
+        with os.fdopen(_open_unwaiting(path), "rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: `~` of no such user
         names = [there.name for there in path.parent.iterdir()] if _is_dir(path.parent) else []
@@ -110,6 +113,15 @@ def recall_text(url: str, sha256: str, cache_dir: Path) -> FetchedText | None:
     if sha256 not in [hashlib.sha256(content).hexdigest() for content in contents]:
         return None
     return FetchedText(text=text, sha256=sha256, base=_base(url, found_at), url=url)
+
+
+def _open_unwaiting(path: Path) -> int:
+    """Open what is no pipe: that would keep us waiting for whoever writes it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "It is a pipe, no file")
+    return descriptor
 
 
 def _note_path(url: str, sha256: str, cache_dir: Path) -> Path:

@@ -60,10 +60,15 @@ def without_comments(source: str) -> str:
             inside.update(range(string_starts.pop(), end_row))
         elif kind == "STRING":
             inside.update(range(row, end_row))
-        elif kind == "COMMENT" and not string_starts:
+        elif kind == "COMMENT" and not string_starts and not (row > 1 and lines[row - 2].endswith("\\")):
             lines[row - 1] = lines[row - 1][:column]
-    kept = (line if number in inside else line.rstrip() for number, line in enumerate(lines, start=1))
-    return "\n".join(line for number, line in enumerate(kept, start=1) if line or number in inside)
+    kept: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        plain = line if number in inside else line.rstrip()
+        # after a backslash, a blank line or comment ends the statement: without it, the next line would go on with it
+        if plain or number in inside or (kept and kept[-1].endswith("\\")):
+            kept.append(plain or line)
+    return "\n".join(kept)
 
 
 def import_closure(entry: str, read: ReadText) -> Closure:
@@ -121,6 +126,7 @@ def require_function(text: str, *, file: str, function: str) -> None:
 def _parse(path: str, text: str) -> ast.Module:
     try:
         without_comments(text)
+        _require_utf8(path, text)
         return ast.parse(text, filename=path)
     except (SyntaxError, ValueError, RecursionError, tokenize.TokenError) as error:
         line = getattr(error, "lineno", None)
@@ -131,6 +137,18 @@ def _parse(path: str, text: str) -> ast.Module:
             facts={"got": (getattr(error, "text", None) or "").strip()} if line else {},
             remedy=f"mend {at}",
         ) from error
+
+
+def _require_utf8(path: str, text: str) -> None:
+    """Refuse a declared encoding: the sandbox gets the text in UTF-8, and a comment must not change what it means."""
+    declared, _ = tokenize.detect_encoding(io.BytesIO(text.encode()).readline)
+    if declared not in ("utf-8", "utf-8-sig"):
+        raise PipelineNotFoundError(
+            path,
+            "declares another encoding than UTF-8",
+            facts={"got": declared, "expected": "utf-8"},
+            remedy=f"save {path} as UTF-8 and take its `coding:` comment out",
+        )
 
 
 def _imports(path: str, text: str, roots: tuple[str, ...]) -> Iterator[tuple[list[str], str | None]]:
@@ -145,6 +163,8 @@ def _imports(path: str, text: str, roots: tuple[str, ...]) -> Iterator[tuple[lis
             if node.level:
                 base = (package, *package.parents)[min(node.level - 1, len(package.parents))]
                 where: tuple[str, ...] = (str(base),)
+                packages = [item for item in (base, *base.parents) if item != PurePosixPath()]
+                yield [str(item / "__init__.py") for item in packages], None  # an import runs the packages it is in
                 top = None
             else:
                 where, top = roots, parts[0]

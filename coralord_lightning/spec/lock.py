@@ -33,11 +33,12 @@ class LockedCroissant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedSource:
-    """A remote data file; `etag` is None where its server sends none."""
+    """A remote data file: `etag` of one that is read by ranges, `sha256` of one that is read whole."""
 
     url: str
     size_bytes: int
     etag: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,8 @@ def parse_lock(text: str, origin: str) -> Lock:
         found = re.search(r"\(at line (\d+)", str(error))
         line = int(found.group(1)) if found else text.count("\n") + 1
         raise _problem(origin, line, f"is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or nesting without end
+        raise _problem(origin, 1, f"is no lock: {str(error).partition(';')[0]}") from error
     reader = _Reader(text=text, origin=origin)
     version = reader.value(body, "version", int, ())
     if version != _VERSION:
@@ -180,12 +183,13 @@ def _parse_sources(reader: _Reader, rows: list[Any], path: tuple[str, ...]) -> t
     for row in rows:
         if not isinstance(row, dict):
             raise _problem(reader.origin, reader.line(*path), f"'{'.'.join(path)}' must hold tables", got=repr(row))
-        reader.only(row, ("url", "size", "etag"), path)
+        reader.only(row, ("url", "size", "etag", "sha256"), path)
         sources.append(
             LockedSource(
                 url=reader.value(row, "url", str, path),
                 size_bytes=reader.value(row, "size", int, path),
                 etag=reader.value(row, "etag", str, path) if "etag" in row else None,
+                sha256=reader.digest(row, "sha256", path) if "sha256" in row else None,
             )
         )
     return tuple(sources)
@@ -200,11 +204,13 @@ def _entry_table(entry: LockEntry) -> dict[str, Json]:
     if entry.image is not None:
         table["image"] = _sorted(entry.image)
     if entry.sources:
-        table["sources"] = [
-            {"url": source.url, "size": source.size_bytes} | ({"etag": source.etag} if source.etag is not None else {})
-            for source in sorted(entry.sources, key=lambda source: source.url)
-        ]
+        table["sources"] = [_source_table(source) for source in sorted(entry.sources, key=lambda source: source.url)]
     return table
+
+
+def _source_table(source: LockedSource) -> dict[str, Json]:
+    pins = {"etag": source.etag, "sha256": source.sha256}
+    return {"url": source.url, "size": source.size_bytes} | {key: pin for key, pin in pins.items() if pin is not None}
 
 
 def _sorted(value: Json) -> Json:

@@ -203,25 +203,28 @@ def parse_manifest(body: Json, *, origin: str) -> Manifest:
             raise ValueError("its checksum does not fit its text")
         if body["format"] != 1:
             raise ValueError(f"format {body['format']} is newer than this release reads")
-        return Manifest(
+        manifest = Manifest(
             fingerprint=body["fingerprint"],
             content_digest=body["content_digest"],
             created_at=body["created_at"],
             columns=tuple(Column.from_json(item) for item in body["columns"]),
             splits={name: tuple(SplitPart.from_json(part) for part in parts) for name, parts in body["splits"].items()},
             partitions=tuple(body["partitions"]),
-            plan=body["plan"],
+            plan=dict(body["plan"]),
             unassigned_rows=body["unassigned_rows"],
             isolation=body.get("isolation"),
             extra={key: value for key, value in rest.items() if key not in known},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if manifest.num_rows != body["num_rows"]:
+            raise ValueError(f"its shards have {manifest.num_rows} rows, and it says {body['num_rows']}")
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ManifestCorruptError(
             origin,
             "is damaged",
             facts={"got": error},
-            remedy=f"rm {origin!r} and run `coral build` on its descriptor again",
+            remedy=f"rm {origin!r}   # then run `coral build` on its descriptor again",
         ) from error
+    return manifest
 
 
 def _checksum(body: Mapping[str, Json]) -> str:

@@ -60,9 +60,10 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalFile:
-    """A source on this machine, read natively."""
+    """A source on this machine, read natively; `url` is where it was fetched from, None for one of the work tree."""
 
     path: Path
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

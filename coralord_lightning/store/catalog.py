@@ -167,6 +167,7 @@ class Catalog:
                 _insert(connection, rows_of(self.disk.root, scan(self.disk.root), Known()))
                 connection.execute("COMMIT")
                 connection.execute("CHECKPOINT coral")
+            self.disk.share(temp)
             self.disk.passed("catalog.rebuilt")
             if damaged and self.path.exists():
                 self.disk.move(self.path, self.disk.root / "quarantine" / self.path.name)

@@ -58,6 +58,11 @@ class Disk:
         self._crash_point = crash_point
         self._link = link
 
+    @property
+    def file_mode(self) -> int:
+        """Permissions of every file of ours: who may write to the home's folder may write to them."""
+        return self._mode(0o666)
+
     def passed(self, name: str) -> None:
         """Say that an effect happened."""
         if name not in CRASH_POINTS:
@@ -131,6 +136,12 @@ class Disk:
         """Write a hint that nothing depends on; neither atomic nor durable."""
         with contextlib.suppress(OSError):
             path.write_bytes(data)
+            self.share(path)
+
+    def share(self, path: Path) -> None:
+        """Give a file of ours the home's permissions; another user's has them already."""
+        with contextlib.suppress(PermissionError):
+            path.chmod(self.file_mode)
 
     def ensure_dir(self, folder: Path) -> None:
         """Make a folder and its parents, with the home's own permissions."""
@@ -156,6 +167,20 @@ class Disk:
         except OSError as error:
             raise self._error(path, error) from error
 
+    @contextlib.contextmanager
+    def explained_if_full(self, path: Path) -> Iterator[None]:
+        """Turn a full disk into a store error; other failures are not ours to explain.
+
+        Raises:
+            StoreFullError: no space left.
+        """
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise self._error(path, error) from error
+
     def _write_temp(self, kind: str, data: bytes) -> Path:
         temp = self.new_temp()
         try:
@@ -170,9 +195,8 @@ class Disk:
     def _sync_file(self, kind: str, temp: Path) -> None:
         descriptor = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            mode = self._mode(0o666)
-            if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
-                os.fchmod(descriptor, mode)
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) != self.file_mode:
+                os.fchmod(descriptor, self.file_mode)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

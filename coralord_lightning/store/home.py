@@ -64,6 +64,15 @@ class Store:
         """
         return self._records.read_manifest(fingerprint)
 
+    def require_manifest(self, prefix: str) -> Manifest:
+        """The manifest of the one version whose fingerprint begins so.
+
+        Raises:
+            VersionNotFoundError: none does, or several do.
+            ManifestCorruptError: it is damaged.
+        """
+        return self._records.require_manifest(prefix)
+
     def publish_manifest(self, manifest: Manifest) -> None:
         """Make a version visible, once all its shards are kept. Again with the same content: fine.
 
@@ -113,26 +122,21 @@ class Store:
 
     @contextlib.contextmanager
     def temp_dir(self) -> Iterator[Path]:
-        """A folder under the home's `tmp/`, gone afterwards; leftovers of dead processes go first."""
+        """A folder under the home's `tmp/`, gone afterwards; leftovers of dead processes go first.
+
+        Raises:
+            StoreFullError: whoever writes into it met a full disk.
+            StoreError: it cannot be made.
+        """
         clean_leftovers(self.home / "tmp")
         folder = self._disk.new_temp()
         with self._disk.explained(folder):
             self._disk.ensure_dir(folder)
         try:
-            yield folder
+            with self._disk.explained_if_full(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def explained(self, path: Path) -> Iterator[None]:
-        """Turn failures of the operating system within into store errors; for who writes into a `temp_dir`.
-
-        Raises:
-            StoreFullError: no space left.
-            StoreError: anything else.
-        """
-        with self._disk.explained(path):
-            yield
 
     def admit_shard(self, temp: Path, sha256: str, size_bytes: int) -> str:
         """Take a finished file of a `temp_dir` over; its path relative to the home. The same bytes are kept once."""

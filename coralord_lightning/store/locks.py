@@ -35,7 +35,7 @@ def file_lock(disk: Disk, name: str, timeout_s: float) -> Iterator[None]:
         disk.ensure_dir(path.parent)
     # processes that wait together must not wake together
     poll_s = 0.02 + os.getpid() % 50 / 1000
-    lock = filelock.FileLock(path, timeout=timeout_s, thread_local=False)
+    lock = filelock.FileLock(path, timeout=timeout_s, mode=disk.file_mode, thread_local=False)
     try:
         with disk.explained(path):
             acquired = _acquire(lock, poll_s)

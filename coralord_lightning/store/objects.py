@@ -64,15 +64,10 @@ class Objects:
         Raises:
             ShardMissingError: one is gone or differs. One with wrong bytes is put aside, so that a build makes it anew.
         """
-        for shard in {shard.path: shard for shard in shards}.values():
-            size = self._size(shard)
-            if size is None:
-                raise ShardMissingError(shard.path, "is gone from the store", remedy=remedy())
-            if size != shard.size_bytes:
-                facts = {"got": f"{size} bytes", "expected": f"{shard.size_bytes} bytes"}
-                raise ShardMissingError(shard.path, "has another size than was written", facts=facts, remedy=remedy())
-            if mode == "read":
-                self._check_bytes(shard, remedy)
+        unique = {shard.path: shard for shard in shards}.values()
+        failures = [failure for shard in unique if (failure := self._examine(shard, mode, remedy)) is not None]
+        if failures:  # only now: the damaged ones are all put aside
+            raise failures[0]
 
     def set_damaged_aside(self, shards: Iterable[Shard]) -> None:
         """Put what has another size than was written into quarantine."""
@@ -80,20 +75,31 @@ class Objects:
             if self._size(shard) not in (None, shard.size_bytes):
                 self._disk.quarantine(self._disk.root / shard.path)
 
-    def _check_bytes(self, shard: Shard, remedy: Callable[[], str]) -> None:
+    def _examine(
+        self, shard: Shard, mode: Literal["stat", "read"], remedy: Callable[[], str]
+    ) -> ShardMissingError | None:
+        size = self._size(shard)
+        if size is None:
+            return ShardMissingError(shard.path, "is gone from the store", remedy=remedy())
+        if size != shard.size_bytes:
+            facts = {"got": f"{size} bytes", "expected": f"{shard.size_bytes} bytes"}
+            return ShardMissingError(shard.path, "has another size than was written", facts=facts, remedy=remedy())
+        return self._examine_bytes(shard, remedy) if mode == "read" else None
+
+    def _examine_bytes(self, shard: Shard, remedy: Callable[[], str]) -> ShardMissingError | None:
         path = self._disk.root / shard.path
         digest = hashlib.sha256()
         with self._disk.explained(path), path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
         if digest.hexdigest() == shard.sha256:
-            return
+            return None
         facts = {"got": f"sha256 {digest.hexdigest()}", "expected": f"sha256 {shard.sha256}"}
         try:
             facts["kept"] = str(self._disk.quarantine(path))
         except StoreError as error:  # a home we may not write: the reader is told all the same
             facts["kept"] = f"in place: {error.facts.get('got', error.message)}"
-        raise ShardMissingError(shard.path, "has other bytes than were written", facts=facts, remedy=remedy())
+        return ShardMissingError(shard.path, "has other bytes than were written", facts=facts, remedy=remedy())
 
     def _size(self, shard: Shard) -> int | None:
         try:

@@ -54,6 +54,14 @@ class Records:
             raise ManifestCorruptError(str(path), "is another version's manifest", facts=facts, remedy=remedy)
         return manifest
 
+    def require_manifest(self, prefix: str) -> Manifest:
+        """The manifest of the one version whose fingerprint begins so."""
+        fingerprint = self.find(prefix)
+        manifest = self.read_manifest(fingerprint)
+        if manifest is None:
+            raise self._not_found(fingerprint, [])
+        return manifest
+
     def publish_manifest(self, manifest: Manifest) -> None:
         """Make a version visible. Again with the same content: fine.
 
@@ -122,14 +130,17 @@ class Records:
         Raises:
             VersionNotFoundError: none does, or several do; names them.
         """
-        everything = self.fingerprints()
-        found = [fingerprint for fingerprint in everything if fingerprint.startswith(prefix.lower())] if prefix else []
-        if len(found) == 1:
-            return found[0]
-        candidates = found or everything
+        wanted = prefix.lower()
+        found = [fingerprint for fingerprint in self.fingerprints() if fingerprint.startswith(wanted)] if prefix else []
+        if len(found) != 1:
+            raise self._not_found(prefix, found)
+        return found[0]
+
+    def _not_found(self, prefix: str, found: list[str]) -> VersionNotFoundError:
+        candidates = found or [fingerprint for fingerprint in self.fingerprints() if fingerprint != prefix]
         shown = "\n".join(candidates[:_SHOWN_CANDIDATES]) or "none, the store is empty"
         more = len(candidates) - _SHOWN_CANDIDATES
-        raise VersionNotFoundError(
+        return VersionNotFoundError(
             prefix or "''",
             f"{len(found)} versions begin so" if found else "no version in the store begins so",
             facts={"home": self._disk.root, "versions": shown + (f"\nand {more} more" if more > 0 else "")},

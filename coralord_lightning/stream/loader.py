@@ -28,7 +28,7 @@ from coralord_lightning.stream.state import LoaderState, Position
 if TYPE_CHECKING:
     from coralord_lightning.stream.sampler import ShuffledOrder, StoredOrder
 
-__all__ = ["PADDING", "CoralLoader", "LoaderOptions", "open_maps", "require_split"]
+__all__ = ["PADDING", "CoralLoader", "LoaderOptions", "open_maps", "require_batches", "require_split"]
 
 Transform = Callable[[Any], Any]
 
@@ -242,6 +242,22 @@ def open_maps(manifest: Manifest, home: Path, split: str) -> ShardMaps:
     """The shards of a split as one run of rows; maps nothing yet."""
     require_split(split, manifest)
     return ShardMaps(home, manifest.shards(split), arrow_schema(manifest.columns))
+
+
+def require_batches(loader: CoralLoader, split: str) -> None:
+    """Refuse to train on nothing: rows that `drop_last` leaves out to the last one.
+
+    Raises:
+        UsageError: the split has rows, and no batch.
+    """
+    layout = loader.layout
+    if layout.num_rows and not layout.num_batches:
+        raise UsageError(
+            "drop_last",
+            f"leaves no batch of split '{split}'",
+            facts={"rows": layout.num_rows, "global batch": layout.global_batch},
+            remedy=f"drop_last=False, or batch_size={max(layout.num_rows // layout.world_size, 1)} or less",
+        )
 
 
 def require_split(split: str, manifest: Manifest) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from coralord_lightning.errors import UsageError
 from coralord_lightning.spec.explain import Change, explain
+from coralord_lightning.spec.lock import LockEntry
 from coralord_lightning.workspace import Workspace
-from coralord_lightning.workspace.locking import entry_for, read_lock, write_entry
-from coralord_lightning.workspace.planning import DescriptorLike
+from coralord_lightning.workspace.locking import entry_for, read_lock, same_pins, write_entry
+from coralord_lightning.workspace.planning import DescriptorLike, Planned
 
 __all__ = ["LockChange", "update_lock"]
 
@@ -21,6 +22,7 @@ class LockChange:
 
     Args:
         was: the fingerprint that the lock named; None where it had no entry.
+        moves: whether the lock pins something else than the world is, or nothing.
         changed: what differs, where the version that the lock named is in the store.
         path: the lock written; None for a dry run.
     """
@@ -28,13 +30,9 @@ class LockChange:
     name: str
     was: str | None
     now: str
+    moves: bool
     changed: tuple[Change, ...]
     path: Path | None
-
-    @property
-    def moves(self) -> bool:
-        """Whether the lock named something else, or nothing."""
-        return self.was != self.now
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -60,15 +58,28 @@ def update_lock(workspace: Workspace, descriptor: DescriptorLike, *, dry_run: bo
             remedy="write the descriptor to a YAML file and name that",
         )
     entry = read_lock(planned.folder).entries.get(planned.job.name)
-    old = workspace.store.read_manifest(entry.fingerprint) if entry is not None else None
-    built = workspace.store.read_manifest(planned.job.fingerprint)
-    path = None
-    if not dry_run:
-        path = write_entry(planned, entry_for(planned, built.content_digest if built is not None else None))
+    wanted = entry_for(planned, _known_content(workspace, planned, entry))
     return LockChange(
         name=planned.job.name,
         was=None if entry is None else entry.fingerprint,
         now=planned.job.fingerprint,
-        changed=() if old is None else explain(old.plan, planned.job.canonical),
-        path=path,
+        moves=entry is None or not same_pins(entry, wanted),
+        changed=() if entry is None else _changes(workspace, planned, entry, wanted),
+        path=None if dry_run else write_entry(planned, wanted.content_digest, move=True),
     )
+
+
+def _known_content(workspace: Workspace, planned: Planned, entry: LockEntry | None) -> str | None:
+    """The content digest of the plan, where a build, here or wherever the lock comes from, has said it."""
+    built = workspace.store.read_manifest(planned.job.fingerprint)
+    if built is not None:
+        return built.content_digest
+    return entry.content_digest if entry is not None and entry.fingerprint == planned.job.fingerprint else None
+
+
+def _changes(workspace: Workspace, planned: Planned, entry: LockEntry, wanted: LockEntry) -> tuple[Change, ...]:
+    """What differs in the plans, where the old one is known; and the text of a remote Croissant file."""
+    old = workspace.store.read_manifest(entry.fingerprint)
+    changes = () if old is None else explain(old.plan, planned.job.canonical)
+    was, now = (part.croissant.sha256 if part.croissant else None for part in (entry, wanted))
+    return changes if was == now else (*changes, Change(what="croissant.sha256", was=was, now=now))

@@ -39,10 +39,12 @@ from coralord_lightning.spec.plan import (
 )
 from coralord_lightning.spec.selection import Selection
 
-__all__ = ["DescriptorLike", "Planned", "plan_job", "read_descriptor"]
+__all__ = ["DescriptorLike", "Planned", "folder_of", "plan_job", "read_descriptor"]
 
 DescriptorLike = str | os.PathLike[str] | Mapping[str, Any] | SubsetDescriptor
 _MAX_DESCRIPTOR_BYTES = 1024 * 1024
+_VALUE = "descriptor"
+"""The origin of a descriptor that is no file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +53,24 @@ class Planned:
 
     Args:
         croissant: the Croissant text it was planned from; its `url` is None for a local file.
+        pins: the lock entry that was obeyed; None where there was none, or none was to be.
     """
 
     job: Job
     descriptor: SubsetDescriptor
     croissant: FetchedText
+    pins: LockEntry | None = None
 
     @property
     def folder(self) -> Path | None:
         """Where the descriptor's file lies; None for one that was given as a value."""
-        origin = self.descriptor.origin
-        return Path(origin).parent if origin and Path(origin).is_file() else None
+        return folder_of(self.descriptor)
+
+
+def folder_of(asked: SubsetDescriptor) -> Path | None:
+    """Where a descriptor's file lies; None for one that was given as a value, which has no lock."""
+    path = Path(asked.origin)
+    return path.parent if asked.origin != _VALUE and path.is_file() else None
 
 
 def read_descriptor(descriptor: DescriptorLike, *, base_dir: Path | None = None) -> SubsetDescriptor:
@@ -78,7 +87,7 @@ def read_descriptor(descriptor: DescriptorLike, *, base_dir: Path | None = None)
         return _read_file(Path(descriptor).expanduser())
     value: Any = descriptor
     if isinstance(value, Mapping) or type(value).__name__ == "DictConfig":  # without importing omegaconf
-        return descriptor_from_mapping(value, origin="descriptor", base_dir=(base_dir or Path.cwd()).absolute())
+        return descriptor_from_mapping(value, origin=_VALUE, base_dir=(base_dir or Path.cwd()).absolute())
     raise UsageError(
         "descriptor",
         "is neither a path nor a mapping nor a SubsetDescriptor",
@@ -126,7 +135,7 @@ def plan_job(
         limits=_limits(asked),
         source_names={name: os.path.relpath(asked.base_dir / name) for name in closure.code},
     )
-    return Planned(job=job, descriptor=asked, croissant=text)
+    return Planned(job=job, descriptor=asked, croissant=text, pins=pins)
 
 
 class EnvironmentResolver:
@@ -148,11 +157,20 @@ class EnvironmentResolver:
             return EnvironmentPlan(kind="local", identity=identity(imports))
         image = environment.image if environment is not None else None
         network = bool(environment is not None and environment.network)
-        if image is None and pins is not None and pins.image:
-            return EnvironmentPlan(kind="docker", identity=pins.image, network=network)
+        kept = pins.image if pins is not None else None
+        if kept is not None and _names(image, kept):
+            named = image if image is not None and "@" in image else None
+            return EnvironmentPlan(kind="docker", identity=kept, image=named, network=network)
         from coralord_lightning.builder.runners.image import resolve
 
         return resolve(image, config=self._config, network=network)
+
+
+def _names(image: str | None, kept: Mapping[str, Any]) -> bool:
+    """Whether a locked image is the one that a descriptor names; the descriptor may have been edited since."""
+    if image is None:
+        return "context" in kept  # the shipped image
+    return str(kept.get("image")).removeprefix("sha256:") == image.rpartition("@")[2].removeprefix("sha256:")
 
 
 def _read_file(path: Path) -> SubsetDescriptor:
@@ -171,7 +189,8 @@ def _read_file(path: Path) -> SubsetDescriptor:
         raise DescriptorSyntaxError(
             str(path), "is not UTF-8 text", facts={"got": error}, remedy="save the descriptor as UTF-8 YAML"
         ) from error
-    return parse_descriptor(text, origin=str(path), base_dir=path.absolute().parent)
+    origin = str(path) if str(path) != _VALUE else str(path.absolute())
+    return parse_descriptor(text, origin=origin, base_dir=path.absolute().parent)
 
 
 def _missing(path: Path, error: Exception) -> DescriptorNotFoundError:
@@ -212,18 +231,26 @@ def _croissant_text(asked: SubsetDescriptor, sources: Sources, pins: LockEntry |
 
 
 def _decode(text: FetchedText, reference: str) -> Any:
+    lines = text.text.split("\n")
     try:
         return json.loads(text.text)
     except json.JSONDecodeError as error:
         raise CroissantSyntaxError(
             f"{reference}:{error.lineno}",
             f"is not JSON: {error.msg}",
-            facts={"got": text.text.splitlines()[error.lineno - 1][:80] if text.text.strip() else "an empty file"},
+            facts={"got": lines[error.lineno - 1][:80] if text.text.strip() else "an empty file"},
             remedy="mend the file there, or name another in `croissant:`",
         ) from error
     except RecursionError as error:
         raise CroissantSyntaxError(
             reference, "is nested too deeply", remedy="name a Croissant file in `croissant:`"
+        ) from error
+    except ValueError as error:  # of thousands of digits
+        raise CroissantSyntaxError(
+            reference,
+            "has a number that is too long",
+            facts={"got": str(error).partition(";")[0]},
+            remedy="write a number of that length as a text, in quotes",
         ) from error
 
 
@@ -272,10 +299,10 @@ def _hash_extra(path: Path, name: str, sources: Sources) -> str:
 def _read_code(folder: Path, name: str) -> str | None:
     path = folder / name
     try:
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        return path.read_text(encoding="utf-8-sig") if path.is_file() else None
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineNotFoundError(
-            str(path), "cannot be read as UTF-8 Python", facts={"got": error}, remedy=f"mend {path}"
+            str(path), "cannot be read as UTF-8 Python", facts={"got": error}, remedy=f"save {path} as UTF-8"
         ) from error
 
 

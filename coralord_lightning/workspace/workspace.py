@@ -20,7 +20,7 @@ from coralord_lightning.spec.explain import Change, explain
 from coralord_lightning.spec.manifest import Manifest
 from coralord_lightning.spec.plan import EnvironmentPlan, Job
 from coralord_lightning.store import Store, open_store
-from coralord_lightning.workspace.locking import Update, entry_for, pins_for, read_lock, require_locked, write_entry
+from coralord_lightning.workspace.locking import Update, pins_for, require_content, require_locked, write_entry
 from coralord_lightning.workspace.planning import (
     DescriptorLike,
     EnvironmentResolver,
@@ -91,10 +91,11 @@ class Workspace:
             if manifest is None:
                 if not build:
                     raise _stale(planned)
-                manifest, built = self._build(planned, sources, progress or Silence())
+                manifest, built = self._build(planned, sources, verify, progress or Silence())
+            require_content(planned, manifest.content_digest)
             self._bind(planned, manifest, tolerant=built is None)
             if lock:
-                self._write_lock(planned, manifest)
+                write_entry(planned, manifest.content_digest, move=False)
             return Outcome(
                 version=Version(manifest=manifest, home=self.config.home, name=planned.job.name),
                 built=built is not None,
@@ -123,9 +124,7 @@ class Workspace:
             VersionNotFoundError: there is none, or there are several.
             ShardMissingError: it is there, but not whole.
         """
-        manifest = self.store.read_manifest(self.store.find(fingerprint))
-        if manifest is None:
-            return self.version(self.store.find(fingerprint), verify=verify, name=name)
+        manifest = self.store.require_manifest(fingerprint)
         self.store.check_shards(manifest, mode=verify)
         return Version(manifest=manifest, home=self.config.home, name=name)
 
@@ -168,18 +167,22 @@ class Workspace:
             return None
         return manifest
 
-    def _build(self, planned: Planned, sources: Sources, progress: Progress) -> tuple[Manifest, Built | None]:
+    def _build(
+        self, planned: Planned, sources: Sources, verify: Verify, progress: Progress
+    ) -> tuple[Manifest, Built | None]:
         """Build and publish under the version's lock, or take what another process built meanwhile."""
-        from coralord_lightning.builder.build import build  # late: a hit needs no Arrow
-
         job = planned.job
         progress.phase(f"building {job.name} {job.fingerprint[:12]}")
         with self.store.build_lock(job.fingerprint, timeout_s=self.config.lock_timeout_s), _finishing(progress):
-            done = self._lookup(job.fingerprint, "stat")
+            done = self._lookup(job.fingerprint, verify)
             if done is not None:
                 return done, None
-            created_at = datetime.now(UTC).isoformat(timespec="seconds")
-            built = build(job, self._tools(job, sources, progress), created_at=created_at)
+            tools = self._tools(job, sources, progress)
+            built = _built(job, tools)
+            try:
+                self.store.check_shards(built.manifest, mode=verify)
+            except ShardMissingError:  # of a partition that was reused; what is damaged has been put aside
+                built = _built(job, tools)
             sources.require_unchanged(job.located)
             progress.phase("publishing")
             self.store.publish_manifest(built.manifest)
@@ -230,11 +233,11 @@ class Workspace:
             if not tolerant:
                 raise
 
-    def _write_lock(self, planned: Planned, manifest: Manifest) -> None:
-        """Create the entry, or fill its content digest in; moving it is `coral update`'s."""
-        entry = read_lock(planned.folder).entries.get(planned.job.name)
-        if entry is None or (entry.fingerprint == manifest.fingerprint and entry.content_digest is None):
-            write_entry(planned, entry_for(planned, manifest.content_digest))
+
+def _built(job: Job, tools: Tools) -> Built:
+    from coralord_lightning.builder.build import build  # late: a hit needs no Arrow
+
+    return build(job, tools, created_at=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 @contextmanager

@@ -46,6 +46,7 @@ _SCRATCH = "size=1g"
 _LAST_LINES = 20
 _GRACE_S = 10
 _DRAIN_S = 3
+_WAIT_S = 3600.0
 
 
 class DockerRunner:
@@ -207,6 +208,10 @@ def _cannot_start(error: docker.errors.APIError) -> CoralError:
         )
     if "bind source path does not exist" in reason or "bind mount" in reason:
         return RunnerError("container engine", "does not see our files", facts={"got": reason}, remedy=SHARE)
+    if "memory limit" in reason:
+        return RunnerError(
+            "environment.memory", "is too little to start a container", facts={"got": reason}, remedy="memory: 512m"
+        )
     return RunnerError(
         "container engine",
         "refuses to start the container",
@@ -267,8 +272,9 @@ class _ContainerWire:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError
-            if not self._take(left):
-                return b""
+            with contextlib.suppress(TimeoutError):  # waits are cut: a socket takes no timeout of weeks
+                if not self._take(None if left is None else min(left, _WAIT_S)):
+                    return b""
         line, _, self._answers = self._answers.partition(b"\n")
         return line
 

@@ -36,6 +36,8 @@ from coralord_lightning.errors import CoralError, PipelineNotFoundError, RunnerE
 __all__ = ["LocalRunner", "LocalSession", "identity"]
 
 _LAST_LINES = 20
+_LINE_BYTES = 65_536
+_POLL_S = 0.2
 
 
 def identity(imports: Iterable[str]) -> dict[str, Any]:
@@ -168,6 +170,7 @@ class _ProcessWire:
         self._echo = echo
         self._buffer = b""
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
+        self._closing = threading.Event()
         self._forwarder = threading.Thread(target=self._forward, args=(_pipe(process.stderr),), daemon=True)
         self._forwarder.start()
 
@@ -182,9 +185,15 @@ class _ProcessWire:
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer and len(self._buffer) <= MAX_ANSWER:
-                left = None if deadline is None else deadline - time.monotonic()
-                if not selector.select(None if left is None else max(left, 0)) and left is not None:
-                    raise TimeoutError
+                # asked before the pipe is looked at: what it wrote before it ended is there by then
+                ended = self._process.poll() is not None
+                left_s = _POLL_S if deadline is None else deadline - time.monotonic()
+                if not selector.select(0 if ended else min(max(left_s, 0), _POLL_S)):
+                    if ended:  # what it started may hold the pipe open for ever
+                        return b""
+                    if deadline is not None and left_s <= 0:
+                        raise TimeoutError
+                    continue
                 data = os.read(stdout.fileno(), 65_536)
                 if not data:
                     return b""
@@ -219,15 +228,32 @@ class _ProcessWire:
         self.kill()
         self._process.wait()
         self._forwarder.join(timeout=2)
+        self._closing.set()
+        self._forwarder.join()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):  # what was not sent to a dead child is of no use
                 _pipe(pipe).close()
 
     def _forward(self, stderr: IO[bytes]) -> None:
-        while raw := stderr.readline(65_536):
-            line = raw.decode(errors="replace").rstrip("\r\n")
-            self._last.append(line)
-            self._echo(f"[pipeline] {line}")
+        """Echo lines until the pipe ends, or until `close`: a process that left the group may hold it open for ever."""
+        waiting = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(stderr, selectors.EVENT_READ)
+            while not self._closing.is_set():
+                if not selector.select(_POLL_S):
+                    continue
+                data = os.read(stderr.fileno(), _LINE_BYTES)
+                *lines, waiting = (waiting + data).split(b"\n")
+                if not data or len(waiting) >= _LINE_BYTES:
+                    lines, waiting = [*lines, waiting] if waiting else lines, b""
+                for raw in lines:
+                    self._show(raw.decode(errors="replace").rstrip("\r"))
+                if not data:
+                    return
+
+    def _show(self, line: str) -> None:
+        self._last.append(line)
+        self._echo(f"[pipeline] {line}")
 
 
 def _ending(code: int) -> str:

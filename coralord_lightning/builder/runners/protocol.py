@@ -112,7 +112,8 @@ class Conversation:
                 task.label,
                 "the pipeline ended well, but its output is not here",
                 facts={"expected": self._sandbox.out_dir / task.output},
-                remedy=SHARE,
+                remedy="delete nothing in the pipeline that it did not make"
+                + (f"; otherwise, {SHARE}" if self._sandbox.image is not None else ""),
             )
 
     def _ask(self, request: Mapping[str, Any], label: str) -> Mapping[str, Any]:

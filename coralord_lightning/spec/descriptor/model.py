@@ -49,8 +49,8 @@ def _without_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Bytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=2**60)]
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=366 * 86_400)]
 
 
 class _Options(BaseModel):
@@ -171,7 +171,7 @@ class EnvironmentOptions(_Options):
     image: str | None = None
     dockerfile: str | None = None
     memory: Bytes | None = None
-    cpus: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    cpus: float | None = Field(default=None, ge=0.01, allow_inf_nan=False)  # an engine takes 0 for no limit
     timeout: Seconds | None = None
     network: bool = False
 
@@ -215,7 +215,7 @@ class SubsetDescriptor(_Options):
     fields: FieldChoice | None = None
     where: str | None = None
     order_by: Annotated[Names, BeforeValidator(_as_list)] = ()
-    limit: int | None = Field(default=None, gt=0)
+    limit: int | None = Field(default=None, gt=0, lt=2**63)
     splits: dict[str, SplitOptions] | None = None
     split_key: Annotated[Names, BeforeValidator(_as_list)] = ()
     pipeline: PipelineOptions | None = None

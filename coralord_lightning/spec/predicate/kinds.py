@@ -22,6 +22,7 @@ _DTYPES = {
     **{f"{sign}int{bits}": "number" for sign in ("", "u") for bits in (8, 16, 32, 64)},
     **{f"float{bits}": "number" for bits in (16, 32, 64)},
 }  # fmt: skip
+_MAX_ROUND = 30
 _READABLE = {"date": "2026-01-31", "timestamp": "2026-01-31 12:00:00", "time": "12:00:00"}
 
 
@@ -137,12 +138,23 @@ class _Checker:
             if kind != "any" and kind not in wanted:
                 names = " or ".join(sorted(_PLURAL[item] for item in wanted))
                 raise self._refuse(f"{name} takes {names}, {_show(arg)} is {_PLURAL[kind]}", "use another function")
+        if name == "round" and len(args) > 1:
+            self._check_digits(args[1])
         if name == "regexp_matches":
             self._check_pattern(args[1])
         if function.gives is not None:
             return function.gives
         self._compare(args)
         return self.kind(args[0])
+
+    def _check_digits(self, digits: Node) -> None:
+        if isinstance(digits, Call) and digits.op == "neg":
+            digits = digits.args[0]
+        if not (isinstance(digits, Constant) and digits.type == "int" and abs(int(digits.text)) <= _MAX_ROUND):
+            raise self._refuse(
+                f"rounds to a number of digits that is no whole number from -{_MAX_ROUND} to {_MAX_ROUND}",
+                "write it like: round(price, 2) > 9.99",
+            )
 
     def _check_pattern(self, pattern: Node) -> None:
         if not isinstance(pattern, Constant) or not is_regex(pattern.text):
