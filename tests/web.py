@@ -102,8 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
+            self.site.body_bytes += len(body)  # first: once written, the client may ask for the sum
             self.wfile.write(body)
-            self.site.body_bytes += len(body)
 
 
 class _Server(ThreadingHTTPServer):
