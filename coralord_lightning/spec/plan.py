@@ -7,12 +7,20 @@ machine is not part of a plan: that is a `Location`, carried beside it in a `Job
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from coralord_lightning.spec.fingerprint import canonical
-from coralord_lightning.spec.selection import FileFormat, SelectedField, Selection, SplitRule
+from coralord_lightning.spec.selection import (
+    FileFormat,
+    Join,
+    Reading,
+    Refinement,
+    SelectedField,
+    Selection,
+    SplitRule,
+)
 
 __all__ = [
     "BATCH_BYTES",
@@ -46,16 +54,22 @@ class SourceFile:
     """One pinned input file.
 
     Args:
-        name: stable logical name: the FileObject's @id, or the path beneath the Croissant file's folder with `/`.
+        name: stable logical name: the FileObject's @id, or the path beneath the Croissant file's folder with `/`;
+            `archive!path` for a file inside an archive.
         format: how it is read; "inline" for rows in the Croissant file.
-        identity: {"sha256": hex} for a file read whole, {"url", "etag", "size"} for one read by ranges.
+        identity: {"sha256": hex} for a file read whole; for one read by ranges {"url", "etag", "size"}, or {"lfs" or
+            "git": object id, "size"} of a file in a repository at a pinned commit.
         size_bytes: its size, for planning; never fingerprinted beyond `identity`.
+        table: alias of the joined table that it belongs to; "" for the selection's own.
+        path: its path beneath folder, archive or repository; only where a field reads a file's name.
     """
 
     name: str
     format: FileFormat | Literal["inline"]
     identity: Mapping[str, str | int]
     size_bytes: int
+    table: str = ""
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +148,11 @@ class EnvironmentPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything that decides the data, and nothing else."""
+    """Everything that decides the data, and nothing else.
+
+    Args:
+        decoders: library -> version, of those that decode a field.
+    """
 
     selection: Selection
     sources: tuple[SourceFile, ...]
@@ -142,6 +160,7 @@ class Plan:
     batch: BatchBounds = field(default_factory=BatchBounds)
     pipeline: PipelinePlan | None = None
     environment: EnvironmentPlan | None = None
+    decoders: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Json]:
         """The canonical plan: JSON values only, absent parts left out."""
@@ -149,7 +168,7 @@ class Plan:
             "format": 1,
             "semantics": dict(SEMANTICS),
             "selection": _selection_json(self.selection),
-            "sources": [{"name": source.name, "format": source.format, **source.identity} for source in self.sources],
+            "sources": [_source_json(source) for source in self.sources],
             "partitions": [{"sources": list(part.sources)} for part in self.partitions],
             "batch": {"rows": self.batch.rows, "bytes": self.batch.bytes},
         }
@@ -159,6 +178,8 @@ class Plan:
             plan["environment"] = {"kind": self.environment.kind, **self.environment.identity}
             if self.environment.network:
                 plan["environment"]["network"] = True
+        if self.decoders:
+            plan["decoders"] = dict(self.decoders)
         return plan
 
 
@@ -202,6 +223,15 @@ class Job:
         return dict(canonical(self.plan.to_json()))
 
 
+def _source_json(source: SourceFile) -> dict[str, Json]:
+    out: dict[str, Json] = {"name": source.name, "format": source.format, **source.identity}
+    if source.table:
+        out["table"] = source.table
+    if source.path is not None:
+        out["path"] = source.path
+    return out
+
+
 def _selection_json(selection: Selection) -> dict[str, Json]:
     out: dict[str, Json] = {
         "fields": [_field_json(item) for item in selection.fields],
@@ -217,6 +247,26 @@ def _selection_json(selection: Selection) -> dict[str, Json]:
         out["limit"] = selection.limit
     if selection.split_key:
         out["split_key"] = list(selection.split_key)
+    if selection.reading != Reading():
+        out["reading"] = _reading_json(selection.reading)
+    if selection.joins:
+        out["joins"] = [_join_json(join) for join in selection.joins]
+    return out
+
+
+def _reading_json(reading: Reading) -> dict[str, Json]:
+    out: dict[str, Json] = {"mode": reading.mode}
+    if reading.row_path is not None:
+        out["row_path"] = reading.row_path
+    return out
+
+
+def _join_json(join: Join) -> dict[str, Json]:
+    out: dict[str, Json] = {"alias": join.alias, "on": [_field_json(key) for key in join.on]}
+    if join.reading != Reading():
+        out["reading"] = _reading_json(join.reading)
+    if join.nested:
+        out["nested"] = True
     return out
 
 
@@ -224,7 +274,22 @@ def _field_json(item: SelectedField) -> dict[str, Json]:
     out: dict[str, Json] = {"name": item.name, "column": item.column, "dtype": item.dtype}
     if item.shape:
         out["shape"] = list(item.shape)
+    if item.kind != "column":
+        out["kind"] = item.kind
+    if item.transforms:
+        out["transforms"] = [{step.op: step.argument} for step in item.transforms]
+    if item.table:
+        out["table"] = item.table
+    if item.children:
+        out["children"] = [_field_json(child) for child in item.children]
+    if item.refine is not None:
+        out["refine"] = _refine_json(item.refine)
     return out
+
+
+def _refine_json(refine: Refinement) -> dict[str, Json]:
+    said = ((item.name, getattr(refine, item.name)) for item in fields(refine))
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in said if value is not None}
 
 
 def _split_json(rule: SplitRule) -> dict[str, Json]:
@@ -235,6 +300,10 @@ def _split_json(rule: SplitRule) -> dict[str, Json]:
         out["of"] = rule.of.to_json()
     if rule.bounds is not None:
         out["bounds"] = [str(bound) for bound in rule.bounds]
+    if rule.group_by:
+        out["group_by"] = list(rule.group_by)
+    if rule.stratify_by:
+        out["stratify_by"] = list(rule.stratify_by)
     return out
 
 
