@@ -90,6 +90,16 @@ def example(**changes: object) -> Rows:
                 example(limit=10, order_by=(OrderKey(field="label", descending=True), OrderKey(field="id"))), "test"
             ),
         ),
+        (
+            "fraction_by_group",
+            lambda: split_query(
+                example(splits=(rest("a", 0, 0.5, group_by=("id",)), rest("b", 0.5, 1, group_by=("id",)))), "a"
+            ),
+        ),
+        (
+            "fraction_within_strata",
+            lambda: split_query(example(splits=(rest("a", 0, 0.5, stratify_by=("label", "part")),)), "a"),
+        ),
         ("rows_in_no_split", lambda: unassigned_query(example(splits=(claims("a", "part = 'x'"), rest("b", 0, 0.5))))),
         (
             "rows_in_two_splits",
@@ -165,6 +175,55 @@ def test_the_same_keys_go_to_the_same_split_in_every_format(tmp_path: Path) -> N
 
     assert 60 < found[0].num_rows < 140
     assert all(each.to_pylist() == found[0].to_pylist() for each in found)
+
+
+def test_rows_of_one_group_stay_together_and_stay_where_they_are(tmp_path: Path) -> None:
+    halves = {"group_by": ("part",)}
+    chosen = selection(
+        field("n"), helpers=(field("part", "text"),), splits=(rest("a", 0, 0.5, **halves), rest("b", 0.5, 1, **halves))
+    )
+    groups = [None if n % 41 == 0 else f"patient {n % 40}" for n in range(400)]
+    first = write(tmp_path / "a.parquet", pa.table({"n": range(200), "part": groups[:200]}))
+    second = write(tmp_path / "b.parquet", pa.table({"n": range(200, 400), "part": groups[200:]}))
+
+    before = {name: keys(chosen, name, first) for name in "ab"}
+    after = {name: keys(chosen, name, first, second) for name in "ab"}
+
+    assert before["a"] <= after["a"]
+    assert before["b"] <= after["b"]
+    assert after["a"] | after["b"] == set(range(400))
+    assert not {groups[n] for n in after["a"]} & {groups[n] for n in after["b"]}
+    assert 10 < len({groups[n] for n in after["a"]}) < 30
+
+
+def test_every_stratum_gives_about_its_fraction_and_appended_rows_move_none(tmp_path: Path) -> None:
+    within = {"stratify_by": ("part",)}
+    chosen = selection(
+        field("n"),
+        helpers=(field("part", "text"),),
+        splits=(rest("train", 0, 0.8, **within), rest("val", 0.8, 1, **within)),
+    )
+    strata = ["rare" if n % 10 == 0 else "common" for n in range(4000)]
+    whole = write(tmp_path / "whole.parquet", pa.table({"n": range(4000), "part": strata}))
+
+    train, val = keys(chosen, "train", whole), keys(chosen, "val", whole)
+    whole.unlink()
+    fewer = write(whole, pa.table({"n": range(3000), "part": strata[:3000]}))
+
+    assert train | val == set(range(4000))
+    for name in ("rare", "common"):
+        rows = {n for n in range(4000) if strata[n] == name}
+        assert 0.74 < len(rows & train) / len(rows) < 0.86
+    assert keys(chosen, "train", fewer) == {n for n in train if n < 3000}
+
+
+def test_strata_draw_their_lots_apart(tmp_path: Path) -> None:
+    splits = (rest("a", 0, 0.5, stratify_by=("part",)), rest("b", 0.5, 1, stratify_by=("part",)))
+    values = {"helpers": (field("part", "text"),), "splits": splits, "split_key": ("n",)}
+    left = write(tmp_path / "a.parquet", pa.table({"n": range(300), "part": ["x"] * 300}))
+    right = write(tmp_path / "b.parquet", pa.table({"n": range(300), "part": ["y"] * 300}))
+
+    assert keys(selection(field("n"), **values), "a", left) != keys(selection(field("n"), **values), "a", right)
 
 
 @st.composite

@@ -253,9 +253,22 @@ def test_a_later_key_says_what_to_do_now():
     with pytest.raises(NotYetSupportedError) as caught:
         changed("environment: local", "environment: {image: 'python:3.11'}")
     assert "docker inspect" in caught.value.remedy
-    with pytest.raises(NotYetSupportedError) as caught:
-        changed("fraction: 0.9", "fraction: 0.9, group_by: patient")
-    assert caught.value.remedy == "split_key: [patient]"
+
+
+def test_plain_files_stand_in_place_of_a_croissant_file():
+    assert changed("croissant: croissant.json", "files: data/*.csv").files == ("data/*.csv",)
+    assert changed("croissant: croissant.json", "files: [a.csv, ./b/**/c.csv]").files == ("a.csv", "b/**/c.csv")
+
+
+def test_a_mapping_leads_where_the_user_says():
+    asked = changed("limit: null", "mapping: {repo: ../checkout, other: /data/x.zip}").at(Path("/work/here"))
+    assert asked.mapped == {"repo": Path("/work/here/../checkout"), "other": Path("/data/x.zip")}
+    assert changed("limit: null", "mapping: null").mapped == {}
+
+
+@pytest.mark.parametrize(("text", "size_bytes"), [("50GB", 50 * 10**9), ("4g", 4 * 2**30), ("0", 0), ("null", None)])
+def test_what_may_be_fetched_is_a_size(text, size_bytes):
+    assert changed("limit: null", f"max_fetch: {text}").max_fetch == size_bytes
 
 
 @pytest.mark.parametrize("image", [DIGEST, f"python@{DIGEST}", f"registry.example.org:5000/a/b@{DIGEST}"])

@@ -150,7 +150,8 @@ def unassigned_query(rows: Rows) -> str | None:
 
 
 def _from_where(rows: Rows, needed: Iterable[str], rules: Sequence[SplitRule], conditions: Sequence[str]) -> str:
-    with_file = not rows.selection.split_key and any(rule.bounds is not None for rule in rules)
+    by_key = any(rule.bounds is not None and not rule.group_by for rule in rules)
+    with_file = not rows.selection.split_key and by_key
     where = [] if rows.selection.where is None else [rows.selection.where.to_sql(rows.alias)]
     sql = f"FROM (\n{rows.relation(needed, with_file=with_file)}\n) AS t"
     conditions = [*where, *conditions]
@@ -164,14 +165,16 @@ def _condition_fields(selection: Selection, rules: Sequence[SplitRule]) -> set[s
         asked = list(selection.splits)  # the rest is what all others leave
     predicates = [selection.where, *(rule.claims for rule in asked), *(rule.of for rule in asked)]
     fields = {name for predicate in predicates if predicate is not None for name in predicate.fields()}
-    return fields | (set(selection.split_key) if any(rule.bounds is not None for rule in rules) else set())
+    for rule in (rule for rule in rules if rule.bounds is not None):
+        fields |= {*rule.stratify_by, *(rule.group_by or selection.split_key)}
+    return fields
 
 
 def _member(rows: Rows, rule: SplitRule) -> str:
     """Whether a row is in a split."""
     if rule.bounds is None:
         return _region(rows, rule)
-    parts = [part for part in (_region(rows, rule), _in_bounds(rows, rule.bounds)) if part != "TRUE"]
+    parts = [part for part in (_region(rows, rule), _in_bounds(rows, rule, rule.bounds)) if part != "TRUE"]
     return f"({' AND '.join(parts)})" if parts else "TRUE"
 
 
@@ -193,22 +196,37 @@ def _region(rows: Rows, rule: SplitRule) -> str:
     return f"NOT ({' OR '.join(taken)})" if taken else "TRUE"
 
 
-def _in_bounds(rows: Rows, bounds: tuple[int, int]) -> str:
+def _in_bounds(rows: Rows, rule: SplitRule, bounds: tuple[int, int]) -> str:
     """Whether low <= hash < high, compared as `uint64` throughout."""
     low, high = bounds
     if low >= high:
         return "FALSE"
-    key = f"md5_number_upper({_key(rows)})"
+    key = f"md5_number_upper({_key(rows, rule)})"
     parts = [f"{key} >= CAST('{low}' AS UBIGINT)"] if low > 0 else []
     parts += [f"{key} <= CAST('{high - 1}' AS UBIGINT)"] if high <= _MAX_HASH else []
     return " AND ".join(parts) or "TRUE"
 
 
-def _key(rows: Rows) -> str:
-    if not rows.selection.split_key:
-        return "file || 'i' || CAST(pos AS VARCHAR)"
+def _key(rows: Rows, rule: SplitRule) -> str:
+    """What is hashed: the group alone, which keeps it together, or the row's key behind the stratum's values.
+
+    A stratum is a salt: within each, rows draw their lots anew, and each has the fraction in expectation. A group draws
+    one lot for all of its rows, whatever their strata.
+    """
+    if rule.group_by:
+        return _lengthened(rows, rule.group_by)
+    own = (
+        _lengthened(rows, rows.selection.split_key)
+        if rows.selection.split_key
+        else "file || 'i' || CAST(pos AS VARCHAR)"
+    )
+    return f"'stratum' || {_lengthened(rows, rule.stratify_by)} || {own}" if rule.stratify_by else own
+
+
+def _lengthened(rows: Rows, names: Sequence[str]) -> str:
+    """The values of some fields as one text; no two tuples of values share one."""
     kinds = {item.name: item.dtype for item in _all_fields(rows.selection)}
-    texts = [_key_text(rows.alias(name), kinds[name]) for name in rows.selection.split_key]
+    texts = [_key_text(rows.alias(name), kinds[name]) for name in names]
     return " || ".join(f"CAST(length({text}) AS VARCHAR) || ':' || {text}" for text in texts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ __all__ = ["compile_splits"]
 
 REST = "rest"
 _SPACE = 2**64
+_DIVISIONS = ("group_by", "stratify_by")
 _KEY_DTYPES = frozenset(
     {"text", "integer", "bool", "date"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 )
@@ -35,9 +37,54 @@ def compile_splits(scope: Scope) -> tuple[tuple[SplitRule, ...], tuple[str, ...]
     if asked is None:
         return (SplitRule(name="train"),), _split_key(scope, needed=False)
     bounds = _all_bounds(scope, asked)
-    rules = tuple(_rule(scope, name, asked[name], bounds.get(name)) for name in sorted(asked))
+    _check_agreement(scope, asked)
+    rules = tuple(_grouped(scope, _rule(scope, name, asked[name], bounds.get(name))) for name in sorted(asked))
     _check_overlaps(scope, rules)
-    return rules, _split_key(scope, needed=any(part != (0, _SPACE) for part in bounds.values()))
+    by_key = any(rule.bounds not in (None, (0, _SPACE)) and not rule.group_by for rule in rules)
+    return rules, _split_key(scope, needed=by_key)
+
+
+def _grouped(scope: Scope, rule: SplitRule) -> SplitRule:
+    """A rule with the fields that keep rows together and those within whose values its fraction is taken."""
+    asked = (scope.descriptor.splits or {})[rule.name]
+    found = {
+        option: tuple(
+            _key_field(scope, name, f"splits.{rule.name}.{option}", option) for name in getattr(asked, option)
+        )
+        for option in _DIVISIONS
+    }
+    if rule.bounds in (None, (0, _SPACE)):
+        return rule  # all of it, however it would be divided
+    return replace(rule, **found)
+
+
+def _check_agreement(scope: Scope, asked: Mapping[str, SplitOptions]) -> None:
+    """Refuse splits of one group that divide it in different ways: rows could be in two of them, or in none."""
+    first: dict[str, str] = {}
+    for name in sorted(asked):
+        group = asked[name].group
+        other = first.setdefault(group or "", name)
+        for option in _DIVISIONS:
+            mine, theirs = (getattr(asked[each], option) for each in (name, other))
+            if group is not None and mine != theirs:
+                raise _disagreement(scope, (name, mine), (other, theirs), option)
+
+
+def _disagreement(
+    scope: Scope, mine: tuple[str, tuple[str, ...]], theirs: tuple[str, tuple[str, ...]], option: str
+) -> CoralError:
+    (name, fields), (other, others) = mine, theirs
+    key = f"splits.{name}.{option}" if fields else f"splits.{name}"
+    return SplitError(
+        key,
+        f"divides the same rows as split {other!r} in another way",
+        facts={
+            "at": scope.descriptor.key_line(key),
+            "got": f"[{', '.join(fields)}]",
+            "expected": f"the {option} of {other!r}: [{', '.join(others)}]",
+        },
+        remedy=f"{option}: [{', '.join(fields or others)}]     # in {other!r} and in {name!r}",
+    )
 
 
 def _rule(scope: Scope, name: str, asked: SplitOptions, bounds: tuple[int, int] | None) -> SplitRule:
@@ -117,7 +164,7 @@ def _known_splits(scope: Scope, item: Field) -> list[str]:
     """The split names that the Croissant file itself lists; none where it lists none."""
     for record_set in scope.dataset.record_sets:
         for other in record_set.fields:
-            if other.id == item.references and record_set.data is not None:
+            if record_set.data is not None and any(said.field == other.id for said in item.references):
                 return sorted({str(row[other.name]) for row in record_set.data.rows if other.name in row})
     return []
 
@@ -172,7 +219,7 @@ def _split_key(scope: Scope, *, needed: bool) -> tuple[str, ...]:
     return tuple(_key_field(scope, name, key) for name, key in keys)
 
 
-def _key_field(scope: Scope, name: str, key: str) -> str:
+def _key_field(scope: Scope, name: str, key: str, option: str = "split_key") -> str:
     item = scope.select(name, key)
     if item.shape or item.dtype not in _KEY_DTYPES:
         fitting = [
@@ -184,6 +231,6 @@ def _key_field(scope: Scope, name: str, key: str) -> str:
             key,
             f"field {item.name!r} cannot key splits: it is {item.dtype}{list(item.shape) if item.shape else ''}",
             facts={"at": scope.descriptor.key_line(key), "expected": "a text, whole number, boolean or date"},
-            remedy=f"split_key: [{fitting[0] if fitting else 'id'}]",
+            remedy=f"{option}: [{fitting[0] if fitting else 'id'}]",
         )
     return item.name

@@ -58,15 +58,49 @@ class _Options(BaseModel):
 
 
 class FieldOptions(_Options):
-    """What to make of one field while building."""
+    """What to make of one field while building.
 
-    decode: Literal["image"] | None = None
-    shape: tuple[int, ...] | None = Field(default=None, strict=False)
-    dtype: str | None = None
+    Args:
+        decode: an encoded picture or sound to a tensor.
+        shape: of the tensor; -1 where it may differ from row to row.
+        sample_rate: of sound, in Hz.
+        encode: text to the number of its class; `encode: {category: [a, b]}` says `classes` too.
+        classes: the texts that have a number, in the order of their numbers.
+        fill: what stands for a null under `nulls: fill`.
+    """
+
+    decode: Literal["image", "audio"] | None = None
+    shape: tuple[int, ...] | None = Field(default=None, strict=False, min_length=1, max_length=8)
+    dtype: Literal["uint8", "uint16", "int32", "float32"] | None = None
     layout: Literal["HWC", "CHW"] | None = None
-    encode: Any = None
+    sample_rate: int | None = Field(default=None, gt=0, lt=2**31)
+    encode: Literal["category"] | None = None
+    classes: tuple[str, ...] | None = Field(default=None, strict=False, min_length=1)
     nulls: Literal["error", "fill", "mask"] | None = None
-    fill: Any = None
+    fill: bool | int | float | str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_user(cls, value: Any) -> Any:
+        encode = value.get("encode") if isinstance(value, dict) else None
+        if not isinstance(encode, dict):
+            return value
+        if encode.keys() != {"category"} or "classes" in value:
+            message = "encode takes category alone, and classes are said once"
+            raise ValueError(message)
+        listed = encode["category"]
+        return value | {"encode": "category"} | ({} if listed is None else {"classes": listed})
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else _without_repeats(value)
+
+    @field_validator("fill")
+    @classmethod
+    def _check_fill(cls, value: Any) -> Any:
+        _check_finite(value, "fill")
+        return value
 
 
 class FieldChoice(_Options):
@@ -103,8 +137,18 @@ class SplitOptions(_Options):
     source: str | None = None
     group: str | None = Field(default=None, alias="from")
     fraction: float | None = Field(default=None, gt=0, le=1)
-    group_by: Any = None
-    stratify_by: Any = None
+    group_by: Annotated[Names, BeforeValidator(_as_list)] = ()
+    stratify_by: Annotated[Names, BeforeValidator(_as_list)] = ()
+
+    @field_validator("group_by", "stratify_by", mode="before")
+    @classmethod
+    def _none_is_nothing(cls, value: Any) -> Any:
+        return () if value is None else value
+
+    @field_validator("group_by", "stratify_by")
+    @classmethod
+    def _check_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _without_repeats(value)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -114,6 +158,9 @@ class SplitOptions(_Options):
             raise ValueError(message)
         if self.fraction is not None and self.group is None:
             message = "has a fraction and does not say of what"
+            raise ValueError(message)
+        if (self.group_by or self.stratify_by) and self.group is None:
+            message = f"has {'group_by' if self.group_by else 'stratify_by'} and no from to take a fraction of"
             raise ValueError(message)
         return self
 
@@ -210,7 +257,7 @@ class SubsetDescriptor(_Options):
 
     name: str
     croissant: str | None = None
-    files: Any = None
+    files: Annotated[Names, BeforeValidator(_as_list)] = ()
     record_set: str | None = None
     fields: FieldChoice | None = None
     where: str | None = None
@@ -220,8 +267,8 @@ class SubsetDescriptor(_Options):
     split_key: Annotated[Names, BeforeValidator(_as_list)] = ()
     pipeline: PipelineOptions | None = None
     environment: EnvironmentOptions | None = None
-    mapping: Any = None
-    max_fetch: Any = None
+    mapping: dict[str, str] = Field(default_factory=dict)
+    max_fetch: Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=2**60)] | None = None
     _provenance: Provenance = PrivateAttr(default_factory=Provenance)
 
     def __init__(self, /, **keys: Any) -> None:
@@ -257,10 +304,29 @@ class SubsetDescriptor(_Options):
             raise ValueError(message)
         return value
 
-    @field_validator("order_by", "split_key", mode="before")
+    @field_validator("files", "order_by", "split_key", mode="before")
     @classmethod
     def _none_is_nothing(cls, value: Any) -> Any:
         return () if value is None else value
+
+    @field_validator("mapping", mode="before")
+    @classmethod
+    def _no_mapping_is_an_empty_one(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("files")
+    @classmethod
+    def _check_files(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _without_repeats(tuple(map(relative_path, value)))
+
+    @field_validator("mapping")
+    @classmethod
+    def _check_mapping(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, path in value.items():
+            if not name or not path or "\0" in path or "://" in path:
+                message = f"maps {name!r} to {path!r}, which is no path on this machine"
+                raise ValueError(message)
+        return value
 
     @field_validator("order_by", "split_key")
     @classmethod
@@ -290,6 +356,11 @@ class SubsetDescriptor(_Options):
     def base_dir(self) -> Path:
         """What its relative paths start from."""
         return self._provenance.base_dir
+
+    @property
+    def mapped(self) -> dict[str, Path]:
+        """Where `mapping` reads FileObjects from, by @id: absolute where it is, else beneath `base_dir`."""
+        return {name: self.base_dir / path for name, path in self.mapping.items()}
 
     def at(self, base_dir: Path) -> SubsetDescriptor:
         """The same descriptor with other relative paths."""

@@ -20,8 +20,21 @@ __all__ = ["check_supported", "explain"]
 _EXPECTED: Mapping[str, tuple[str, str]] = {
     "name": ("lower-case letters, digits and -, or team/name", "name: digits-even"),
     "croissant": ("the path or URL of a Croissant file", "croissant: croissant.json"),
+    "files": ("a glob, or a list of globs, inside the descriptor's folder", "files: data/*.parquet"),
+    "mapping": ("a mapping from @ids of FileObjects to local paths", "mapping: {repo: ../checkout}"),
+    "max_fetch": ("a size of at most 1048576t", "max_fetch: 50GB"),
     "record_set": ("the @id or name of a record set", "record_set: digits"),
     "fields": ("a list of field names, or a mapping from names to options", "fields: [image, label]"),
+    "fields.*": ("a mapping of options", "image: {decode: image, shape: [28, 28]}"),
+    "fields.*.decode": ("image or audio", "decode: image"),
+    "fields.*.shape": ("a list of sizes, -1 where they differ", "shape: [28, 28]"),
+    "fields.*.dtype": ("uint8, uint16, int32 or float32", "dtype: uint8"),
+    "fields.*.layout": ("HWC or CHW", "layout: CHW"),
+    "fields.*.sample_rate": ("a whole number above 0, in Hz", "sample_rate: 16000"),
+    "fields.*.encode": ("category", "encode: category"),
+    "fields.*.classes": ("a list of texts", "classes: [cat, dog]"),
+    "fields.*.nulls": ("error, fill or mask", "nulls: mask"),
+    "fields.*.fill": ("a number, a boolean or a text", "fill: 0"),
     "where": ("an SQL condition over field names, as text", 'where: "label % 2 = 0 AND label < 8"'),
     "order_by": ("a list of field names, each with asc or desc", "order_by: [label, id desc]"),
     "limit": ("a whole number above 0 and below 2**63, or null", "limit: 1000"),
@@ -31,6 +44,8 @@ _EXPECTED: Mapping[str, tuple[str, str]] = {
     "splits.*.source": ("the name of a split of the Croissant file", "source: test"),
     "splits.*.from": ("rest, or the name of a split of the Croissant file", "from: rest"),
     "splits.*.fraction": ("a number above 0 and at most 1", "fraction: 0.9"),
+    "splits.*.group_by": ("a list of field names", "group_by: [patient]"),
+    "splits.*.stratify_by": ("a list of field names", "stratify_by: [label]"),
     "split_key": ("a list of field names", "split_key: [id]"),
     "pipeline": ("a mapping with an entrypoint", "pipeline: {entrypoint: pipeline.py:scale}"),
     "pipeline.entrypoint": ("file.py:function, inside the descriptor's folder", "entrypoint: pipeline.py:scale"),
@@ -80,37 +95,27 @@ def check_supported(descriptor: SubsetDescriptor) -> None:
         DescriptorValueError: there is no `croissant`.
     """
     _check_top(descriptor)
-    choice = descriptor.fields
-    for name, options in (choice.options if choice is not None else {}).items():
-        for option in options.model_dump(exclude_none=True):
-            raise _later(
-                descriptor, f"fields.{name}.{option}", f"take it out and do it in the pipeline: fields: [{name}]"
-            )
-    for name, split in (descriptor.splits or {}).items():
-        if split.group_by is not None:
-            keys = split.group_by if isinstance(split.group_by, list) else [split.group_by]
-            raise _later(descriptor, f"splits.{name}.group_by", f"split_key: [{', '.join(map(str, keys))}]")
-        if split.stratify_by is not None:
-            raise _later(
-                descriptor, f"splits.{name}.stratify_by", "leave it out, or choose rows: {where: \"part = 'test'\"}"
-            )
     if descriptor.environment is not None:
         _check_environment(descriptor, descriptor.environment)
 
 
 def _check_top(descriptor: SubsetDescriptor) -> None:
-    if descriptor.files is not None:
-        raise _later(descriptor, "files", "describe the files in a Croissant file and write: croissant: croissant.json")
-    if descriptor.mapping is not None:
-        raise _later(descriptor, "mapping", "leave it out and let contentUrl in the Croissant file name the local path")
-    if descriptor.max_fetch is not None:
-        raise _later(descriptor, "max_fetch", f"leave it out and look first: coral plan {descriptor.origin}")
-    if not descriptor.croissant:
+    if descriptor.croissant and descriptor.files:
+        raise DescriptorValueError(
+            "files",
+            "is said beside croissant, and the data is described by one of them",
+            facts={"at": descriptor.key_line("files"), "expected": "either croissant or files"},
+            remedy="take out files, or croissant",
+        )
+    if not descriptor.croissant and not descriptor.files:
         expected, example = _EXPECTED["croissant"]
         raise DescriptorValueError(
             "croissant",
             "is missing",
-            facts={"at": descriptor.key_line("croissant"), "expected": expected},
+            facts={
+                "at": descriptor.key_line("croissant"),
+                "expected": f"{expected}; or files: {_EXPECTED['files'][0]}",
+            },
             remedy=example,
         )
 

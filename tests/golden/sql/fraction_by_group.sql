@@ -1,0 +1,12 @@
+SELECT f0, f1, src, pos
+FROM (
+  SELECT
+    "image" AS f0,
+    "label" AS f1,
+    "id" AS f3,
+    0 AS src,
+    file_row_number AS pos
+  FROM read_parquet('/data/a.parquet', file_row_number = true)
+) AS t
+WHERE (((f1 % 2) = 0) AND (f1 < 8))
+  AND (md5_number_upper(CAST(length(coalesce('s' || f3, 'n')) AS VARCHAR) || ':' || coalesce('s' || f3, 'n')) <= CAST('9223372036854775807' AS UBIGINT))
