@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coralord_lightning.cli import report
@@ -20,6 +21,29 @@ __all__ = ["COMMANDS"]
 
 OK = 0
 STALE = 3
+
+
+def describe(values: Namespace, output: Output) -> int:
+    """`coral describe PATH`."""
+    from coralord_lightning.config import load_config
+    from coralord_lightning.sources import open_sources
+    from coralord_lightning.workspace import describe as describing
+
+    target = None if values.output is None else Path(values.output).expanduser()
+    config = load_config(home=values.home)
+    with open_sources(config, cache_dir=config.home / "cache", offline=True) as sources:
+        beside = None if target is None else target.absolute().parent
+        found = describing.describe(Path(values.path).expanduser(), beside=beside, sources=sources)
+    warnings = describing.validate(found.document) if values.validate else []
+    if target is not None:
+        describing.write(found, target, force=values.force)
+    for line in report.described_notes(found, warnings, target):
+        output.note(line)
+    if output.json:
+        output.value(report.described_json(found, warnings, target))
+    elif target is None:
+        output.text(found.text.rstrip("\n"))
+    return OK
 
 
 def plan(values: Namespace, output: Output) -> int:
@@ -152,6 +176,7 @@ def _update(values: Namespace) -> Update:
 
 
 COMMANDS: Mapping[str, Callable[[Namespace, Output], int]] = {
+    "describe": describe,
     "plan": plan,
     "build": build,
     "status": status,

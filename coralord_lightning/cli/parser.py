@@ -66,6 +66,8 @@ _COMMON = (
 _RESOLVING = (
     _flag("--offline", text="make no request; what is not here already is an error"),
     _flag("--locked", text="anything that differs from coral.lock is an error (exit 3)"),
+    _flag("--allow-private", text="let sources lie at private, loopback and link-local addresses"),
+    _argument("--max-fetch", metavar="SIZE", default=argparse.SUPPRESS, help="fetch no more than this, e.g. 50GB"),
 )
 _DESCRIPTOR = _argument("descriptor", metavar="DESCRIPTOR", help="a descriptor, e.g. digits.yaml")
 _EXIT_CODE = _flag("--exit-code", text="exit 3 where something is not fresh")
@@ -73,6 +75,16 @@ _EXIT_CODE = _flag("--exit-code", text="exit 3 where something is not fresh")
 COMMANDS: Mapping[str, Command] = {
     command.name: command
     for command in (
+        Command(
+            name="describe",
+            summary="write the Croissant file of plain data files",
+            arguments=(
+                _argument("path", metavar="PATH", help="a folder, a file, or a glob in quotes"),
+                _argument("-o", "--output", metavar="FILE", help="where to write it; else to standard output"),
+                _flag("--force", text="write over FILE"),
+                _flag("--validate", text="let mlcroissant check it"),
+            ),
+        ),
         Command(
             name="plan", summary="what a build would take; builds nothing", arguments=(_DESCRIPTOR,), resolves=True
         ),
@@ -165,8 +177,9 @@ def _unknown(prog: str, kind: str, word: str, known: list[str]) -> UsageError:
 
 
 def _defaults() -> argparse.Namespace:
-    flags = ("json", "quiet", "debug", "offline", "locked", "explain", "exit_code", "dry_run")
-    return argparse.Namespace(home=None, **dict.fromkeys(flags, False))
+    flags = ("json", "quiet", "debug", "offline", "locked", "explain", "exit_code", "dry_run", "allow_private")
+    flags += ("force", "validate")
+    return argparse.Namespace(home=None, max_fetch=None, **dict.fromkeys(flags, False))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from coralord_lightning.cli.output import cell, count, duration, pairs, size, table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from coralord_lightning.cli.doctor import Finding
     from coralord_lightning.spec.explain import Change
     from coralord_lightning.spec.plan import Job
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from coralord_lightning.versions.status import Status
     from coralord_lightning.versions.update import LockChange
     from coralord_lightning.workspace import Outcome, Version
+    from coralord_lightning.workspace.describe import Described
 
 SHORT = 12
 ENTRY_HEAD = ("name", "fingerprint", "rows", "size", "built (UTC)")
@@ -59,6 +62,34 @@ def job_lines(job: Job, *, built: bool) -> list[str]:
         values["environment"] = _environment(plan.to_json()["environment"])
     state = "built already: a build would do nothing" if built else "not built yet"
     return [f"{job.name}  {state}", *pairs(values)]
+
+
+def described_json(found: Described, warnings: Sequence[str], target: Path | None) -> dict[str, Any]:
+    """A description for programs, with what it leaves out."""
+    return {
+        "croissant": found.document,
+        "output": None if target is None else str(target),
+        "files": len(found.files),
+        "num_rows": found.num_rows,
+        "left_out": list(found.notes),
+        "skipped": list(found.skipped),
+        "warnings": list(warnings),
+    }
+
+
+def described_notes(found: Described, warnings: Sequence[str], target: Path | None) -> list[str]:
+    """What `coral describe` looked at, what it left out, and what to do next."""
+    rows = f", {_number(found.num_rows, 'row')}" if found.num_rows is not None else ""
+    lines = [f"coral: described {_number(len(found.files), 'file')}{rows}; CSV and JSON lines were read to the end"]
+    lines += [f"coral: {note}" for note in found.notes]
+    if found.skipped:
+        more = f" and {len(found.skipped) - 8} more" if len(found.skipped) > 8 else ""
+        lines.append(f"coral: no data that is read: {', '.join(found.skipped[:8])}{more}")
+    lines += [f"mlcroissant: {warning}" for warning in warnings]
+    if target is not None:
+        sets = [item["@id"] for item in found.document["recordSet"] if "data" not in item]
+        lines.append(f"coral: wrote {target} (record sets: {', '.join(sets)}); it is yours to edit")
+    return lines
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:

@@ -88,6 +88,11 @@ class Sources:
         """The memory of local files' hashes."""
         return self._hashes
 
+    @property
+    def cache_dir(self) -> Path:
+        """Where hashes, downloads and what was seen in files are kept."""
+        return self._cache_dir
+
     def close(self) -> None:
         """End connections and drop what was kept for them."""
         for filesystem in self._filesystems:

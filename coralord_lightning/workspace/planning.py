@@ -110,7 +110,7 @@ def plan_job(
     Raises:
         CoralError: an input is missing, forbidden, unsupported or not what was declared.
     """
-    reference = str(asked.croissant)
+    reference = asked.croissant or "files"
     text = _croissant_text(asked, sources, pins)
     selection = compile_selection(asked, parse_croissant(_decode(text, reference), origin=reference))
     pinned = pins.sources if pins is not None else ()
@@ -215,6 +215,10 @@ def _missing(path: Path, error: Exception) -> DescriptorNotFoundError:
 
 def _croissant_text(asked: SubsetDescriptor, sources: Sources, pins: LockEntry | None) -> FetchedText:
     """The Croissant text; where a lock pins a remote one, that very text."""
+    if asked.files:
+        from coralord_lightning.workspace.describe import croissant_of
+
+        return croissant_of(asked.files, asked.base_dir, sources=sources)
     reference = str(asked.croissant)
     pinned = pins.croissant if pins is not None else None
     if pinned is None or pinned.url != reference:

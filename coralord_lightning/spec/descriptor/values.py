@@ -73,7 +73,7 @@ def _plain(value: object, path: tuple[str, ...], origin: str) -> Any:
         return {key: _plain(item, (*path, key), origin) for key, item in _items(value, path, origin)}
     if isinstance(value, list | tuple):
         return [_plain(item, (*path, str(index)), origin) for index, item in enumerate(value)]
-    if isinstance(value, os.PathLike) and path == ("croissant",):
+    if isinstance(value, os.PathLike) and path[0] in ("croissant", "files", "mapping"):
         return os.fspath(value)
     # exactly these types: a subclass (an enum, a numpy scalar) may print as something else
     if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):

@@ -1,0 +1,341 @@
+"""Plain files described: what is seen in them, that mlcroissant finds it valid, and that it builds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from command_line import coral, coral_json
+from coralord_lightning import load
+from coralord_lightning.config import Config
+from coralord_lightning.errors import CroissantError, SourceFormatError, SourceMissingError, UsageError
+from coralord_lightning.sources import open_sources
+from coralord_lightning.workspace.describe import Described, describe, validate
+
+CSV = """\
+id,zip,x,when,ok,none,key,at,code,name
+1,00707,1.5,2024-02-29,true,,12345678901234567890123,2024-01-01T00:00:00Z,+1,NA
+2,90210,2,2024-03-01,FALSE,,1,2024-01-01T00:00:01+01:00,2,null
+,1,1e-3,2024-03-02,True,,2,2024-01-01T00:00:02.5Z,3,
+"""
+KINDS = {
+    "id": "sc:Integer", "zip": "sc:Text", "x": "sc:Float", "when": "sc:Date", "ok": "sc:Boolean", "none": "sc:Text",
+    "key": "sc:Text", "at": "sc:DateTime", "code": "sc:Text", "name": "sc:Text",
+}  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def look(home) -> Callable[..., Described]:
+    def looked(path: Path, beside: Path | None = None) -> Described:
+        with open_sources(Config(home=home), cache_dir=home / "cache") as sources:
+            return describe(path, beside=beside, sources=sources)
+
+    return looked
+
+
+def folder(path: Path, **files: str | bytes | pa.Table) -> Path:
+    """A folder of files; `a__b_csv` is `a/b.csv`."""
+    for name, content in files.items():
+        stem, _, end = name.replace("__", "/").rpartition("_")
+        place = path / f"{stem}.{end}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, pa.Table):
+            pq.write_table(content, place)
+        else:
+            place.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def kinds(document: Any, record_set: str) -> dict[str, str]:
+    (found,) = [item for item in document["recordSet"] if item["@id"] == record_set]
+    return {field["name"].rpartition("/")[2]: _kind(field) for field in found["field"]}
+
+
+def _kind(field: dict) -> str:
+    if "subField" in field:
+        return "{" + ", ".join(_kind(inner) for inner in field["subField"]) + "}"
+    return field["dataType"] + (f"[{field['arrayShape']}]" if "isArray" in field else "")
+
+
+def test_a_csv_column_has_a_type_only_where_every_value_is_written_as_one(tmp_path, look):
+    found = look(folder(tmp_path / "d", a_csv=CSV))
+    assert kinds(found.document, "a") == KINDS
+    assert found.num_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1", "-2", "0"], "sc:Integer"),
+        (["9223372036854775807"], "sc:Integer"),
+        (["9223372036854775808"], "cr:UInt64"),
+        (["18446744073709551616"], "sc:Text"),
+        (["9007199254740993", "1.5"], "sc:Text"),
+        (["1", "-0"], "sc:Float"),
+        (["1e999"], "sc:Text"),
+        (["1_000"], "sc:Text"),
+        ([" 1"], "sc:Text"),
+        ([".5"], "sc:Text"),
+        (["nan"], "sc:Text"),
+        (["1.50", "2.25"], "sc:Float"),
+        (["0", "true"], "sc:Text"),
+        (["2024-02-30"], "sc:Text"),
+        (["2024-1-1"], "sc:Text"),
+        (["2024-01-01", "2024-01-01 00:00:00"], "sc:Text"),
+        (["2024-01-01 00:00:00", "2024-01-01 00:00:00Z"], "sc:Text"),
+        (["2024-01-01 00:00"], "sc:DateTime"),
+        (["2024-01-01 25:00:00"], "sc:Text"),
+    ],
+)
+def test_what_a_csv_value_must_look_like(tmp_path, look, values, kind):
+    text = "v,w\n" + "".join(f"{value},x\n" for value in values)
+    assert kinds(look(folder(tmp_path / "d", a_csv=text)).document, "a")["v"] == kind
+
+
+def test_a_late_value_counts_as_much_as_an_early_one(tmp_path, look):
+    text = "v,w\n" + "7,1\n" * 300_000 + "007,1\n"
+    assert kinds(look(folder(tmp_path / "d", a_csv=text)).document, "a") == {"v": "sc:Text", "w": "sc:Integer"}
+
+
+def test_several_csv_files_have_the_types_that_hold_in_all_of_them(tmp_path, look):
+    found = look(folder(tmp_path / "d", a_csv="x,y\n1,2\n", b_csv="y,x\n1.5,01\n"))
+    assert kinds(found.document, "d") == {"x": "sc:Text", "y": "sc:Float"}
+
+
+def test_json_lines_have_the_types_of_json(tmp_path, look):
+    lines = [
+        {"a": 1, "b": "2024-01-01", "c": [1, 2], "d": {"e": 1.5, "f": [["x"]]}, "g": True, "big": 2**63, "n": None},
+        {"a": -1, "c": [0.5], "mixed": 1, "many": [{"x": 1}], "a/b": 1},
+        {"mixed": "x"},
+    ]
+    found = look(folder(tmp_path / "d", a_jsonl="".join(json.dumps(line) + "\n" for line in lines)))
+    assert kinds(found.document, "a") == {
+        "a": "sc:Integer", "b": "sc:Text", "c": "sc:Float[-1]", "d": "{sc:Float, sc:Text[-1,-1]}", "g": "sc:Boolean",
+        "big": "cr:UInt64", "n": "sc:Text",
+    }  # fmt: skip
+    assert [note.split("'")[1] for note in found.notes] == ["mixed", "many", "a/b"]
+
+
+def parquet_columns() -> pa.Table:
+    png = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
+    return pa.table(
+        {
+            "i": pa.array([1, None], pa.int16()),
+            "u": pa.array([1, 2], pa.uint64()),
+            "f": pa.array([1, 2], pa.float16()),
+            "money": pa.array([1, 2], pa.decimal128(9, 2)),
+            "t": pa.array(["a", "b"], pa.large_string()),
+            "word": pa.array(["a", "b"]).dictionary_encode(),
+            "day": pa.array([1, 2], pa.date32()),
+            "at": pa.array([1, 2], pa.timestamp("us", "UTC")),
+            "clock": pa.array([1, 2], pa.time32("s")),
+            "fixed": pa.array([[[1, 2]], [[3, 4]]], pa.list_(pa.list_(pa.int8(), 2), 1)),
+            "ragged": pa.array([[1.5], []]),
+            "both": pa.array([{"a": 1, "b": "x"}] * 2),
+            "picture": pa.array([None, {"bytes": png, "path": "1.png"}]),
+            "bare": pa.array([png, None]),
+            "sound": pa.array([b"RIFF\0\0\0\0WAVEfmt ", None]),
+            "raw": pa.array([b"x", b"y"]),
+            "long": pa.array([1, 2], pa.duration("s")),
+        }
+    )
+
+
+def test_parquet_has_the_types_of_its_footer(tmp_path, look):
+    found = look(folder(tmp_path / "d", a_parquet=parquet_columns()))
+    assert kinds(found.document, "a") == {
+        "i": "cr:Int16", "u": "cr:UInt64", "f": "cr:Float16", "money": "sc:Float", "t": "sc:Text", "word": "sc:Text",
+        "day": "sc:Date", "at": "sc:DateTime", "clock": "sc:Time", "fixed": "cr:Int8[1,2]",
+        "ragged": "cr:Float64[-1]", "both": "{cr:Int64, sc:Text}", "picture": "sc:ImageObject",
+        "bare": "sc:ImageObject", "sound": "sc:AudioObject",
+    }  # fmt: skip
+    assert [note.split("'")[1] for note in found.notes] == ["raw", "long"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a_csv": "a;b\n1;2\n"}, "apart by commas"),
+        ({"a_csv": "a,b\n1,2,3\n"}, "cannot be read"),
+        ({"a_csv": b"a,b\n1,\xff\n"}, "no readable header"),
+        ({"a_csv": ""}, "no readable header"),
+        ({"a_jsonl": "[1, 2]\n"}, "no JSON objects"),
+        ({"a_jsonl": '{"a": 1\n'}, "cannot be read"),
+        ({"a_parquet": "no parquet"}, "cannot be read as Parquet"),
+    ],
+)
+def test_a_file_that_is_not_what_its_ending_says_is_named(tmp_path, look, files, message):
+    with pytest.raises(SourceFormatError, match=message) as caught:
+        look(folder(tmp_path / "d", **files))
+    assert caught.value.subject.startswith("a.")
+    assert caught.value.remedy
+
+
+def test_what_is_no_data_is_said_and_what_is_not_there_too(tmp_path, look):
+    found = look(folder(tmp_path / "d", a_csv="x\n1\n", README_md="hello"))
+    assert found.skipped == ("README.md",)
+    with pytest.raises(SourceMissingError, match="no data that can be described"):
+        look(folder(tmp_path / "e", README_md="hello"))
+    with pytest.raises(SourceMissingError) as caught:
+        look(tmp_path / "d" / "b.csv")
+    assert caught.value.remedy == f"coral describe {tmp_path}/d/a.csv"
+
+
+def test_a_file_whose_name_is_a_glob_is_that_file(tmp_path, look):
+    path = folder(tmp_path / "d", a_csv="x\n1\n") / "a[1]*.csv"
+    path.write_text("y\nz\n")
+    (node,) = look(path).document["distribution"]
+    assert node["contentUrl"] == "a[1]*.csv"
+
+
+def test_a_second_look_reads_no_file(tmp_path, home, look):
+    path = folder(tmp_path / "d", a_csv=CSV)
+    first = look(path)
+    (note,) = (home / "cache" / "observed").iterdir()
+    kept = json.loads(note.read_text())
+    kept["columns"] = kept["columns"][:1]
+    note.write_text(json.dumps(kept))
+    assert list(kinds(look(path).document, "a")) == ["id"]
+    note.write_text("{damaged")
+    assert look(path).document == first.document
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path, look):
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    folder(tmp_path / "d", a_csv="x\n1\n")
+    (tmp_path / "d" / "link.csv").symlink_to(tmp_path / "secret.csv")
+    with pytest.raises(Exception, match="leaves the Croissant file's folder"):
+        look(tmp_path / "d")
+
+
+def test_data_is_described_from_the_folder_of_the_description(tmp_path, look):
+    folder(tmp_path / "d", in__a_csv="x\n1\n")
+    (node,) = look(tmp_path / "d" / "in", beside=tmp_path / "d").document["distribution"]
+    assert node["contentUrl"] == "in/a.csv"
+    with pytest.raises(UsageError, match="beneath its own folder"):
+        look(tmp_path / "d", beside=tmp_path / "d" / "in")
+
+
+def test_mlcroissant_says_what_is_wrong(tmp_path, look):
+    document = dict(look(folder(tmp_path / "d", a_csv=CSV)).document)
+    assert all("recommended" in warning for warning in validate(document))
+    document["distribution"] = [{**document["distribution"][0], "sha256": None}]
+    with pytest.raises(CroissantError, match="invalid") as caught:
+        validate(document)
+    assert "sha256" in caught.value.facts["got"]
+
+
+def _rows(start: int, stop: int) -> str:
+    return "id,zip,x\n" + "".join(f"{i},0{i},{i / 2}\n" for i in range(start, stop))
+
+
+def _described(path: Path, home: Path) -> None:
+    """`coral describe` a folder into it, valid for mlcroissant."""
+    code, out, err = coral("describe", path, "-o", path / "croissant.json", "--validate", "--home", home)
+    assert (code, out) == (0, ""), err
+    assert f"wrote {path / 'croissant.json'}" in err
+
+
+def test_a_folder_of_csv_files_is_described_and_builds(tmp_path, home):
+    path = folder(tmp_path / "d", a_csv=_rows(0, 5), b_csv=_rows(5, 12), notes_txt="…")
+    _described(path, home)
+    data = load({"name": "d", "croissant": "croissant.json"}, base_dir=path, home=home)
+    table = data.table("train")
+    assert table["id"].to_pylist() == list(range(12))
+    assert table["zip"].to_pylist() == [f"0{i}" for i in range(12)]
+    assert table.schema.field("id").type == pa.int64()
+    assert table.schema.field("x").type == pa.float64()
+
+
+def test_a_folder_of_parquet_files_is_described_and_builds(tmp_path, home):
+    rows = pa.table({"n": pa.array(range(10), pa.int16()), "v": pa.array([[1, 2]] * 10, pa.list_(pa.float32(), 2))})
+    path = folder(tmp_path / "d", a_parquet=rows.slice(0, 4), b_parquet=rows.slice(4))
+    _described(path, home)
+    data = load({"name": "d", "croissant": "croissant.json", "where": "n % 2 = 0"}, base_dir=path, home=home)
+    table = data.table("train")
+    assert table["n"].to_pylist() == [0, 2, 4, 6, 8]
+    assert table.schema.field("n").type == pa.int16()
+    assert table.schema.field("v").type == pa.list_(pa.float32(), 2)
+
+
+def test_a_folder_of_json_lines_is_described_and_builds(tmp_path, home):
+    path = folder(tmp_path / "d", a_jsonl='{"a": 1, "t": "x"}\n', b_jsonl='{"a": 2}\n')
+    _described(path, home)
+    table = load({"name": "d", "croissant": "croissant.json"}, base_dir=path, home=home).table("train")
+    assert table.to_pylist() == [{"a": 1, "t": "x"}, {"a": 2, "t": None}]
+
+
+def test_a_description_is_not_written_over_another(tmp_path, home):
+    path = folder(tmp_path / "d", a_csv=CSV)
+    _described(path, home)
+    _described(path, home)  # the same: nothing to lose
+    (path / "croissant.json").write_text("{}")
+    words = ("describe", path, "-o", path / "croissant.json", "--home", home)
+    code, _, err = coral(*words)
+    assert (code, (path / "croissant.json").read_text()) == (2, "{}")
+    assert "--force" in err
+    assert coral(*words, "--force")[0] == 0
+    assert json.loads((path / "croissant.json").read_text())["name"] == "d"
+
+
+def test_a_description_goes_to_standard_output_and_what_it_leaves_out_to_the_other(tmp_path, home):
+    path = folder(tmp_path / "d", a_parquet=parquet_columns(), x_md="")
+    code, out, err = coral("describe", path, "--home", home)
+    assert code == 0
+    assert json.loads(out)["recordSet"][0]["@id"] == "a"
+    assert "column 'raw' is left out" in err
+    assert "x.md" in err
+    found = coral_json("describe", path, "--home", home, "--validate")
+    assert found["croissant"] == json.loads(out)
+    assert (found["files"], found["num_rows"], found["skipped"], len(found["left_out"])) == (1, 2, ["x.md"], 2)
+    assert all("recommended" in warning for warning in found["warnings"])
+
+
+def test_plain_files_stand_in_a_descriptor(tmp_path, home):
+    path = folder(tmp_path / "d", data__a_csv=_rows(0, 5), data__b_csv=_rows(5, 12))
+    (path / "d.yaml").write_text("name: d\nfiles: data/*.csv\nfields: [id]\nwhere: \"zip >= '03'\"\n")
+    first = coral_json("build", path / "d.yaml", "--home", home)
+    assert (first["built"], first["num_rows"], first["partitions_built"]) == (True, 7, 2)
+    assert coral_json("build", path / "d.yaml", "--home", home)["built"] is False
+    folder(path, data__c_csv="id,zip,x\n12,99,1\n")
+    second = coral_json("build", path / "d.yaml", "--home", home)
+    assert (second["num_rows"], second["partitions_built"], second["partitions_reused"]) == (8, 1, 2)
+
+
+def test_a_lone_plain_file_keeps_its_partition_when_another_comes(tmp_path, home):
+    path = folder(tmp_path / "d", a_csv=_rows(0, 5))
+    (path / "d.yaml").write_text("name: d\nfiles: '*.csv'\n")
+    coral_json("build", path / "d.yaml", "--home", home)
+    folder(path, b_csv=_rows(5, 6))
+    found = coral_json("build", path / "d.yaml", "--home", home)
+    assert (found["num_rows"], found["partitions_built"], found["partitions_reused"]) == (6, 1, 1)
+
+
+def test_plain_files_of_two_schemas_ask_for_a_record_set(tmp_path, home):
+    path = folder(tmp_path / "d", a_csv=_rows(0, 5), b_csv="q\n1\n")
+    (path / "d.yaml").write_text("name: d\nfiles: '*.csv'\n")
+    code, _, err = coral("build", path / "d.yaml", "--home", home)
+    assert code == 1
+    assert "record_set: a" in err
+    (path / "d.yaml").write_text("name: d\nfiles: '*.csv'\nrecord_set: b\n")
+    assert coral_json("build", path / "d.yaml", "--home", home)["num_rows"] == 1
+
+
+def test_plain_files_of_no_known_ending_are_refused(tmp_path, home):
+    path = folder(tmp_path / "d", data__a_csv=_rows(0, 5), data__b_txt="x")
+    (path / "d.yaml").write_text("name: d\nfiles: data/*\n")
+    code, _, err = coral("plan", path / "d.yaml", "--home", home)
+    assert code == 1
+    assert "data/b.txt" in err
+    assert "files: 'data/*.csv'" in err
