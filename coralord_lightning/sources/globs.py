@@ -6,14 +6,69 @@ As in a shell, a wildcard does not match a leading dot, so that `._part.parquet`
 from __future__ import annotations
 
 import fnmatch
+import functools
+import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-__all__ = ["glob_files", "matches"]
+__all__ = ["Patterns", "glob_files", "matches"]
 
 _WILD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patterns:
+    """Which paths are meant: what any of `includes` matches, without what any of `excludes` does.
+
+    Args:
+        any_folder: a pattern without `/` means a file name in any folder, as inside archives.
+    """
+
+    includes: tuple[str, ...]
+    excludes: tuple[str, ...] = ()
+    any_folder: bool = False
+
+    @classmethod
+    def exactly(cls, path: str) -> Self:
+        """The one path, whatever characters it has."""
+        return cls(includes=(glob.escape(path),))
+
+    def match(self, path: str) -> bool:
+        return self.include(path) and not self._any(path, self.excludes)
+
+    def include(self, path: str) -> bool:
+        """Whether a path is included, be it excluded or not."""
+        return self._any(path, self.includes)
+
+    @property
+    def spread(self) -> tuple[str, ...]:
+        """`includes` as patterns from the root."""
+        return tuple(self._rooted(pattern) for pattern in self.includes)
+
+    @property
+    def folder(self) -> str:
+        """The deepest folder that every included path lies beneath; "" for the root."""
+        folders = [_literal(pattern) for pattern in self.spread]
+        shared = 0
+        while folders and all(len(parts) > shared and parts[shared] == folders[0][shared] for parts in folders):
+            shared += 1
+        return "/".join(folders[0][:shared]) if folders else ""
+
+    @property
+    def deep(self) -> bool:
+        """Whether included paths may lie in folders beneath `folder`."""
+        level = self.folder.count("/") + 1 if self.folder else 0
+        return any("**" in pattern.split("/") or pattern.count("/") > level for pattern in self.spread)
+
+    def _rooted(self, pattern: str) -> str:
+        return f"**/{pattern}" if self.any_folder and "/" not in pattern else pattern
+
+    def _any(self, path: str, patterns: Iterable[str]) -> bool:
+        return any(matches(path, self._rooted(pattern)) for pattern in patterns)
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -21,20 +76,30 @@ def matches(name: str, pattern: str) -> bool:
     return _matches(name.split("/"), _split(pattern))
 
 
-def _split(pattern: str) -> list[str]:
+def _literal(pattern: str) -> list[str]:
+    """The folders that a pattern begins with, up to the first wildcard."""
+    parts = pattern.split("/")[:-1]
+    return parts[: next((at for at, part in enumerate(parts) if _WILD.search(part)), len(parts))]
+
+
+@functools.lru_cache(maxsize=1024)
+def _split(pattern: str) -> tuple[str, ...]:
     """A pattern's parts; of `**/**` one, which says as much: all ways to share folders out would be walked."""
     parts = pattern.split("/")
-    return [part for at, part in enumerate(parts) if part != "**" or parts[at - 1 : at] != ["**"]]
+    parts = [part for at, part in enumerate(parts) if part != "**" or parts[at - 1 : at] != ["**"]]
+    return (*parts, "*") if parts[-1] == "**" else tuple(parts)
 
 
-def _matches(names: list[str], parts: list[str]) -> bool:
-    if not parts:
-        return not names
-    if parts[0] == "**":
-        rest = parts[1:] or ["*"]
-        hidden = next((at for at, name in enumerate(names) if name.startswith(".")), len(names))
-        return any(_matches(names[at:], rest) for at in range(min(hidden, len(names) - 1) + 1))
-    return bool(names) and _part(parts[0]).fullmatch(names[0]) is not None and _matches(names[1:], parts[1:])
+def _matches(names: list[str], parts: tuple[str, ...]) -> bool:
+    """Which beginnings of the pattern fit which beginnings of the name: time is their product, whatever they are."""
+    fits = [True] + [False] * len(names)  # by how many names are used up
+    for part in parts:
+        if part == "**":
+            for at, name in enumerate(names):
+                fits[at + 1] = fits[at + 1] or (fits[at] and not name.startswith("."))
+            continue
+        fits = [False] + [fits[at] and _part(part).fullmatch(name) is not None for at, name in enumerate(names)]
+    return fits[-1]
 
 
 def glob_files(root: Path, pattern: str) -> Iterator[str]:
@@ -42,13 +107,13 @@ def glob_files(root: Path, pattern: str) -> Iterator[str]:
 
     `**` does not enter linked folders, which could lead in circles.
     """
-    yield from _expand(root, "", _split(pattern))
+    yield from _expand(root, "", list(_split(pattern)))
 
 
 def _expand(root: Path, prefix: str, parts: list[str]) -> Iterator[str]:
     head, rest = parts[0], parts[1:]
     if head == "**":
-        yield from _expand_deep(root, prefix, rest or ["*"])
+        yield from _expand_deep(root, prefix, rest)
         return
     names = [head] if not _WILD.search(head) else [entry.name for entry in _entries(root, prefix)]
     for name in names:
@@ -76,6 +141,7 @@ def _entries(root: Path, prefix: str) -> list[os.DirEntry[str]]:
         return []
 
 
+@functools.lru_cache(maxsize=1024)
 def _part(pattern: str) -> re.Pattern[str]:
     """One folder's worth of a pattern as a regular expression."""
     text = fnmatch.translate(pattern)

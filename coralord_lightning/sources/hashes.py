@@ -92,6 +92,33 @@ class HashCache:
             remedy="wait until whatever writes it is done, then run the same command again",
         )
 
+    def md5_of(self, path: Path, sha256: str) -> str:
+        """MD5 of the file at `path`, whose SHA-256 is known: for files that declare nothing better.
+
+        Raises:
+            SourceIntegrityError: the file is not of that SHA-256 any more.
+        """
+        note = self._directory / "md5" / sha256
+        with contextlib.suppress(OSError, ValueError):
+            known = note.read_text(encoding="ascii")
+            if len(bytes.fromhex(known)) == hashlib.md5(usedforsecurity=False).digest_size:
+                return known
+        weak, strong = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                weak.update(chunk)
+                strong.update(chunk)
+        if strong.hexdigest() != sha256:
+            raise SourceIntegrityError(
+                str(path),
+                "changes while it is read",
+                facts={"expected": f"sha256 {sha256}", "got": f"sha256 {strong.hexdigest()}"},
+                remedy="wait until whatever writes it is done, then run the same command again",
+            )
+        with contextlib.suppress(OSError):
+            replace_file(note, weak.hexdigest().encode())
+        return weak.hexdigest()
+
     def _recall(self, path: Path, stamp: _Stamp) -> str | None:
         try:
             note: Any = json.loads(self._note_path(path).read_bytes())

@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 from coralord_lightning.errors import (
     ForbiddenSourceError,
@@ -14,12 +15,24 @@ from coralord_lightning.errors import (
     SourceMissingError,
     nearest,
 )
-from coralord_lightning.sources.globs import glob_files, matches
+from coralord_lightning.sources.globs import Patterns, glob_files
 from coralord_lightning.sources.hashes import HashCache, HashedFile
 from coralord_lightning.spec.plan import LocalFile, Location, SourceFile
-from coralord_lightning.spec.selection import FileObject, FileSet
+from coralord_lightning.spec.selection import FileFormat, FileObject, FileSet
 
-__all__ = ["require_unchanged", "resolve_file", "resolve_set"]
+__all__ = [
+    "list_set",
+    "nothing_matched",
+    "pin_beneath",
+    "pin_mapped",
+    "require_declared",
+    "require_relative",
+    "require_unchanged",
+    "resolve_file",
+    "resolve_set",
+    "source_of",
+    "wrong_hash",
+]
 
 _SHOWN = 8
 _MAX_PATH = 1024
@@ -34,35 +47,85 @@ def resolve_file(node: FileObject, *, root: Path, hashes: HashCache) -> tuple[So
         SourceMissingError: there is no such file; the error names the nearest one.
         SourceIntegrityError: its bytes are not the declared ones.
     """
-    _require_relative(node.content_url, subject=node.id, key="contentUrl")
-    path, found = _hash_beneath(root, node.content_url, subject=node.id, hashes=hashes)
-    if node.sha256 is not None and node.sha256.lower() != found.sha256:
-        raise wrong_hash(node.id, expected=node.sha256.lower(), got=found.sha256, place=node.content_url)
-    return _source(node.id, node, found), LocalFile(path=path)
+    require_relative(node.content_url, subject=node.id, key="contentUrl")
+    return pin_beneath(root, node.content_url, name=node.id, node=node, hashes=hashes)
 
 
 def resolve_set(node: FileSet, *, root: Path, hashes: HashCache) -> tuple[tuple[SourceFile, Location], ...]:
-    """The files that a FileSet's globs match, sorted by name: all `includes`, without those of `excludes`.
+    """The files that a FileSet's globs match, pinned, sorted by name.
+
+    Raises:
+        SourceError: as `list_set`, or one cannot be read.
+    """
+    return tuple(pin_beneath(root, name, name=name, node=node, hashes=hashes) for name in list_set(node, root=root))
+
+
+def list_set(node: FileSet, *, root: Path) -> list[str]:
+    """The names that a FileSet's globs match beneath a folder, sorted: all `includes`, without those of `excludes`.
 
     Source: Croissant 1.1, FileSet.includes and FileSet.excludes.
 
     Raises:
-        ForbiddenSourceError: a pattern or a matched link leaves the folder.
+        ForbiddenSourceError: a pattern leaves the folder.
         SourceMissingError: nothing matches; the error names the patterns and what is there.
     """
-    for key, patterns in (("includes", node.includes), ("excludes", node.excludes)):
-        for pattern in patterns:
-            _require_relative(pattern, subject=node.id, key=key)
+    require_patterns(node)
+    patterns = Patterns(includes=node.includes, excludes=node.excludes)
     matched = {name for pattern in node.includes for name in glob_files(root, pattern)}
-    names = sorted(name for name in matched if not any(matches(name, pattern) for pattern in node.excludes))
+    names = sorted(name for name in matched if patterns.match(name))
     if not names:
-        raise _nothing_matched(node, root, matched)
-    out: list[tuple[SourceFile, Location]] = []
+        raise nothing_matched(node, place=root, matched=matched, there=_some_names(root))
     for name in names:
         _require_text(name, node.id)
-        path, found = _hash_beneath(root, name, subject=name, hashes=hashes)
-        out.append((_source(name, node, found), LocalFile(path=path)))
-    return tuple(out)
+    return names
+
+
+def require_patterns(node: FileSet) -> None:
+    """Refuse patterns that could mean a place outside."""
+    for key, patterns in (("includes", node.includes), ("excludes", node.excludes)):
+        for pattern in patterns:
+            require_relative(pattern, subject=node.id, key=key)
+
+
+def pin_beneath(
+    root: Path, path: str, *, name: str, node: FileObject | FileSet, hashes: HashCache
+) -> tuple[SourceFile, Location]:
+    """One file beneath a folder, by its hash.
+
+    Raises:
+        SourceError: it is missing, leads outside, is no regular file, or not the declared one.
+    """
+    real, found = _hash_beneath(root, path, subject=name, hashes=hashes)
+    require_declared(node, found, real, place=path, hashes=hashes)
+    return source_of(name, node, found), LocalFile(path=real)
+
+
+def pin_mapped(path: Path, *, node: FileObject, hashes: HashCache) -> tuple[SourceFile, Location]:
+    """The file that a descriptor's `mapping` names for a FileObject; it may lie anywhere.
+
+    Raises:
+        SourceError: it is missing, no regular file, or not the declared one.
+    """
+    real = Path(os.path.realpath(path))
+    return pin_beneath(real.parent, real.name, name=node.id, node=node, hashes=hashes)
+
+
+def require_declared(
+    node: FileObject | FileSet, found: HashedFile, path: Path, *, place: str, hashes: HashCache
+) -> None:
+    """Hold a file against the hash that the Croissant file declares for it: SHA-256, or MD5 where there is no other.
+
+    Raises:
+        SourceIntegrityError: it is another file.
+    """
+    if not isinstance(node, FileObject) or node.live:
+        return
+    if node.sha256 is not None and node.sha256.lower() != found.sha256:
+        raise wrong_hash(node.id, expected=node.sha256.lower(), got=found.sha256, place=place)
+    if node.sha256 is None and node.md5 is not None:
+        got = hashes.md5_of(path, found.sha256)
+        if got != node.md5.lower():
+            raise wrong_hash(node.id, expected=node.md5.lower(), got=got, place=place, kind="md5")
 
 
 def require_unchanged(files: Iterable[tuple[SourceFile, Location]], *, hashes: HashCache) -> None:
@@ -87,21 +150,29 @@ def require_unchanged(files: Iterable[tuple[SourceFile, Location]], *, hashes: H
             )
 
 
-def wrong_hash(subject: str, *, expected: str, got: str, place: str) -> SourceIntegrityError:
+def wrong_hash(subject: str, *, expected: str, got: str, place: str, kind: str = "sha256") -> SourceIntegrityError:
     """The error for a file whose bytes are not the declared ones."""
     return SourceIntegrityError(
         subject,
         "is not the file that the Croissant description declares",
-        facts={"file": place, "expected": f"sha256 {expected}", "got": f"sha256 {got}"},
-        remedy=f'fetch the file again; if it is meant to be new, write "sha256": "{got}" in the Croissant file',
+        facts={"file": place, "expected": f"{kind} {expected}", "got": f"{kind} {got}"},
+        remedy=f'fetch the file again; if it is meant to be new, write "{kind}": "{got}" in the Croissant file',
     )
 
 
-def _source(name: str, node: FileObject | FileSet, found: HashedFile) -> SourceFile:
-    return SourceFile(name=name, format=node.format, identity={"sha256": found.sha256}, size_bytes=found.size_bytes)
+def source_of(name: str, node: FileObject | FileSet, found: HashedFile) -> SourceFile:
+    """A file read whole, known by its hash. What is itself an archive is "any"."""
+    return SourceFile(
+        name=name, format=file_format(node), identity={"sha256": found.sha256}, size_bytes=found.size_bytes
+    )
 
 
-def _require_relative(path: str, *, subject: str, key: str) -> None:
+def file_format(node: FileObject | FileSet) -> FileFormat:
+    """How the rows of a node's files are read; "any" for archives and repositories."""
+    return "any" if node.format in ("zip", "tar", "gzip", "git") else cast("FileFormat", node.format)
+
+
+def require_relative(path: str, *, subject: str, key: str) -> None:
     """Refuse what could mean a place outside, whatever the operating system."""
     parts = path.split("/")
     if path and not path.startswith(("/", "~")) and not any(bad in path for bad in ("\\", "\0", "://")):
@@ -193,16 +264,20 @@ def _missing(subject: str, root: Path, name: str) -> SourceMissingError:
     )
 
 
-def _nothing_matched(node: FileSet, root: Path, matched: set[str]) -> SourceMissingError:
-    there = sorted(matched) or _some_names(root)
-    facts: dict[str, object] = {"includes": ", ".join(node.includes), "folder": root, "there": _listing(there)}
-    if matched:
+def nothing_matched(
+    node: FileSet, *, place: object, matched: Iterable[str], there: Iterable[str]
+) -> SourceMissingError:
+    """The error for a FileSet that has no file; `matched` are those that its excludes take away."""
+    excluded = sorted(matched)
+    shown = _listing(excluded or sorted(there))
+    facts: dict[str, object] = {"includes": ", ".join(node.includes), "folder": place, "there": shown}
+    if excluded:
         facts["excludes"] = ", ".join(node.excludes)
     return SourceMissingError(
         node.id,
-        "every matching file is excluded" if matched else "no file matches",
+        "every matching file is excluded" if excluded else "no file matches",
         facts=facts,
-        remedy="narrow its excludes" if matched else f"correct its includes, or put the files beneath {root}",
+        remedy="narrow its excludes" if excluded else f"correct its includes, or put the files beneath {place}",
     )
 
 
