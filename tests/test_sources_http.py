@@ -54,7 +54,7 @@ def get(client: HttpClient, url: str) -> bytes:
 def part(client: HttpClient, site: Site, start: int = 10, stop: int = 20, **pinned: Any) -> bytes:
     content = site.files["/a.parquet"]
     pinned = {"etag": site.etag(content), "size_bytes": len(content)} | pinned
-    return read_range(client, f"{site.url}/a.parquet", start, stop, subject="data", **pinned)
+    return read_range(client, f"{site.url}/a.parquet", start, stop, subject="data", **pinned).data
 
 
 def test_every_body_byte_is_counted_those_of_failed_tries_too(site: Site, client: HttpClient, naps: list) -> None:

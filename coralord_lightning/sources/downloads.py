@@ -18,7 +18,30 @@ from coralord_lightning.sources.http import HttpClient
 from coralord_lightning.sources.local import wrong_hash
 from coralord_lightning.sources.remote import disk_error
 
-__all__ = ["Downloads", "KeptFile"]
+__all__ = ["Declared", "Downloads", "KeptFile"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What a file is declared to be, in hex; md5 and git (SHA-1 of its blob) count where there is no sha256."""
+
+    sha256: str | None = None
+    md5: str | None = None
+    git: str | None = None
+
+    @property
+    def strong(self) -> str | None:
+        """The sha256 in lower case."""
+        return self.sha256.lower() if self.sha256 is not None else None
+
+    @property
+    def weak(self) -> tuple[str, str] | None:
+        """("md5" or "git", the hash in lower case), where there is no sha256."""
+        if self.sha256 is not None:
+            return None
+        if self.git is not None:
+            return "git", self.git.lower()
+        return ("md5", self.md5.lower()) if self.md5 is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,31 +65,32 @@ class Downloads:
         self._client = client
         self._hashes = hashes
 
-    def fetch(self, url: str, *, subject: str, sha256: str | None, state: RemoteState | None = None) -> KeptFile:
+    def fetch(self, url: str, *, subject: str, declared: Declared, state: RemoteState | None = None) -> KeptFile:
         """The file at an address: from here where it is certain that it is the same, else from there.
 
         Args:
-            sha256: what the file is declared to be.
             state: what the server says of it, where that was asked already.
         Raises:
             OfflineError: it is not here and requests are ruled out.
             SourceIntegrityError: it is not what it is declared to be.
             StoreFullError: there is no room for it.
         """
-        kept = self._lookup(sha256)
+        kept = self._lookup(declared.strong)
         if kept is not None:
             return kept
         try:
             state = state or read_state(self._client, url, subject=subject)
         except OfflineError:
             kept = self._lookup(self._noted(url, None))
-            if kept is not None and sha256 in (None, kept.sha256):
+            if kept is not None and declared.strong in (None, kept.sha256) and not _weakly_wrong(kept.path, declared):
                 return kept
             raise
-        kept = self._lookup(self._noted(url, state)) if sha256 is None else None
-        return kept or self._download(url, subject=subject, sha256=sha256)
+        kept = self._lookup(self._noted(url, state)) if declared.strong is None else None
+        if kept is not None and not _weakly_wrong(kept.path, declared):
+            return kept
+        return self._download(url, subject=subject, declared=declared)
 
-    def _download(self, url: str, *, subject: str, sha256: str | None) -> KeptFile:
+    def _download(self, url: str, *, subject: str, declared: Declared) -> KeptFile:
         folder = self._directory / "files"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -77,8 +101,7 @@ class Downloads:
         try:
             with os.fdopen(descriptor, "w+b") as file:
                 state, found = self._write(url, subject, file)
-            if sha256 is not None and found.sha256 != sha256.lower():
-                raise wrong_hash(subject, expected=sha256.lower(), got=found.sha256, place=redact(url))
+            _require_declared(temporary, found.sha256, declared, subject=subject, place=redact(url))
             temporary.replace(folder / found.sha256)
         except OSError as error:
             raise disk_error(folder, error) from error
@@ -138,3 +161,32 @@ class Downloads:
 
     def _note_path(self, url: str) -> Path:
         return self._directory / "notes" / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
+
+
+def _require_declared(path: Path, sha256: str, declared: Declared, *, subject: str, place: str) -> None:
+    """Check a fetched file against what was declared.
+
+    Raises:
+        SourceIntegrityError: it is another file.
+    """
+    if declared.strong is not None and sha256 != declared.strong:
+        raise wrong_hash(subject, expected=declared.strong, got=sha256, place=place)
+    wrong = _weakly_wrong(path, declared)
+    if wrong is not None:
+        kind, expected, got = wrong
+        raise wrong_hash(subject, expected=expected, got=got, place=place, kind=kind)
+
+
+def _weakly_wrong(path: Path, declared: Declared) -> tuple[str, str, str] | None:
+    """(kind, expected, got) where a file has not the md5 or blob hash that was declared."""
+    if declared.weak is None:
+        return None
+    kind, expected = declared.weak
+    digest = hashlib.new("md5" if kind == "md5" else "sha1", usedforsecurity=False)
+    with path.open("rb") as file:
+        if kind == "git":
+            digest.update(b"blob %d\0" % path.stat().st_size)
+        while chunk := file.read(1024 * 1024):
+            digest.update(chunk)
+    got = digest.hexdigest()
+    return (kind, expected, got) if got != expected else None

@@ -10,7 +10,7 @@ from coralord_lightning.errors import CoralError, SourceIntegrityError, Upstream
 from coralord_lightning.sources.address import redact
 from coralord_lightning.sources.http import BrokenBodyError, HttpClient, Reply
 
-__all__ = ["RemoteState", "read_all", "read_range", "read_state", "stream_all"]
+__all__ = ["Range", "RemoteState", "changed", "read_all", "read_range", "read_state", "require_same_etag", "stream_all"]
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _HEAD_REFUSED = frozenset({400, 401, 403, 405, 501})
@@ -29,6 +29,14 @@ class RemoteState:
     etag: str | None
     size_bytes: int | None
     ranges: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """A part of a file, and the strong ETag that came with it."""
+
+    data: bytes
+    etag: str | None
 
 
 def read_state(client: HttpClient, url: str, *, subject: str) -> RemoteState:
@@ -62,19 +70,22 @@ def _state_by_range(reply: Reply) -> RemoteState:
 
 def read_range(
     client: HttpClient, url: str, start: int, stop: int, *, etag: str | None, size_bytes: int, subject: str
-) -> bytes:
+) -> Range:
     """Bytes [start, stop) of a remote file that still is the pinned one.
+
+    Args:
+        etag: what was pinned; None where the address is that of an unchanging file.
 
     Raises:
         SourceIntegrityError: the file is not the pinned one any more.
         UpstreamError: the server does not serve ranges as HTTP says.
     """
 
-    def consume(reply: Reply) -> bytes:
+    def consume(reply: Reply) -> Range:
         if reply.status != 206:
             raise _no_range(reply, etag, size_bytes, subject)
         _require_range(reply, (start, stop), etag, size_bytes, subject)
-        return _read_body(reply, stop - start)
+        return Range(data=_read_body(reply, stop - start), etag=reply.etag)
 
     headers = {"range": f"bytes={start}-{stop - 1}"} | ({"if-range": etag} if etag else {})
     return client.ask(
@@ -90,15 +101,25 @@ def _require_range(reply: Reply, span: tuple[int, int], etag: str | None, size_b
         raise _bad_server(reply, subject, "answers with another range than was asked for", got=got, expected=expected)
     if found[3] not in ("*", str(size_bytes)):
         raise changed(subject, reply.shown, expected=f"{size_bytes} bytes", got=f"{found[3]} bytes")
-    if "etag" in reply.headers and etag is not None and reply.headers["etag"] != etag:
-        raise changed(subject, reply.shown, expected=f"ETag {etag}", got=f"ETag {reply.headers['etag']}")
+    if "etag" in reply.headers and etag is not None:
+        require_same_etag(etag, reply.headers["etag"], subject=subject, url=reply.shown)
+
+
+def require_same_etag(expected: str, got: str, *, subject: str, url: str) -> None:
+    """Check an ETag against the one that is held to.
+
+    Raises:
+        SourceIntegrityError: it is another.
+    """
+    if got != expected:
+        raise changed(subject, redact(url), expected=f"ETag {expected}", got=f"ETag {got}")
 
 
 def _no_range(reply: Reply, etag: str | None, size_bytes: int, subject: str) -> CoralError:
     """The error for an answer that is no range: the file changed, or the server does not do ranges."""
     if reply.status in (412, 416):
         return changed(subject, reply.shown, expected=f"{size_bytes} bytes", got=f"status {reply.status}")
-    if reply.headers.get("etag") != etag:
+    if etag is not None and reply.headers.get("etag") != etag:
         got = f"ETag {reply.headers['etag']}" if "etag" in reply.headers else "no ETag"
         return changed(subject, reply.shown, expected=f"ETag {etag}", got=got)
     return _bad_server(reply, subject, "answers a range with the whole file", got="status 200", expected="status 206")

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import quote, urljoin
 
 from coralord_lightning.config import Config
-from coralord_lightning.errors import ForbiddenSourceError, SourceIntegrityError, UnsupportedCroissantError
+from coralord_lightning.errors import ForbiddenSourceError, UnsupportedCroissantError
 from coralord_lightning.sources.hashes import HashCache
 from coralord_lightning.sources.local import require_unchanged, resolve_file, resolve_set
 from coralord_lightning.sources.texts import FetchedText, fetch_text, is_address, read_local_text, recall_text
 from coralord_lightning.spec.fingerprint import canonical, canonical_bytes
 from coralord_lightning.spec.lock import LockedSource
-from coralord_lightning.spec.plan import LocalFile, Location, RemoteFile, SourceFile
+from coralord_lightning.spec.plan import Location, SourceFile
 from coralord_lightning.spec.selection import Distribution, FileObject, FileSet, InlineData
 
 if TYPE_CHECKING:
     from coralord_lightning.sources.http import HttpClient
+    from coralord_lightning.sources.pinning import RemoteFiles
     from coralord_lightning.sources.remote import CoralFileSystem
 
 __all__ = ["Sources", "open_sources"]
@@ -70,7 +71,7 @@ class Sources:
         self._hashes = HashCache(cache_dir / "hashes", clock_ns=lambda: int(clock() * 1e9))
         self._client: HttpClient | None = None
         self._filesystems: list[CoralFileSystem] = []
-        self._asked: dict[str, str] = {}  # public address -> as asked for, with its secrets: plans and locks have none
+        self._remotes: RemoteFiles | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -131,9 +132,9 @@ class Sources:
             return ((_inline_source(distribution), None),)
         if isinstance(distribution, FileObject):
             if is_address(distribution.content_url):
-                return (self._resolve_remote(distribution, distribution.content_url, pinned),)
+                return (self._pin_remote(distribution, distribution.content_url, pinned),)
             if isinstance(base, str):
-                return (self._resolve_remote(distribution, _joined(base, distribution), pinned),)
+                return (self._pin_remote(distribution, _joined(base, distribution), pinned),)
             return (resolve_file(distribution, root=base, hashes=self._hashes),)
         if isinstance(base, str):
             raise _no_listing(distribution)
@@ -149,48 +150,24 @@ class Sources:
 
     def filesystem(self, locations: Mapping[str, Location]) -> CoralFileSystem:
         """A file system `coral://` of the remote ones among `locations`, for DuckDB."""
-        from coralord_lightning.sources.fetch import read_range
-        from coralord_lightning.sources.remote import CoralFileSystem
-
-        def fetch(name: str, file: RemoteFile, start: int, stop: int) -> bytes:
-            url = self._asked.get(file.url, file.url)
-            return read_range(self._http(), url, start, stop, etag=file.etag, size_bytes=file.size_bytes, subject=name)
-
-        filesystem = CoralFileSystem(locations, fetch, self._cache_dir / "ranges")
+        filesystem = self.remotes.filesystem(locations)
         self._filesystems.append(filesystem)
         return filesystem
 
-    def _resolve_remote(
-        self, node: FileObject, url: str, pinned: Iterable[LockedSource]
-    ) -> tuple[SourceFile, Location]:
-        """Pin a remote file: Parquet by ranges where the server can; everything else whole, by its hash."""
-        from coralord_lightning.sources.address import public_url, redact, require_http
-        from coralord_lightning.sources.downloads import Downloads
-        from coralord_lightning.sources.fetch import changed, read_state
+    def _pin_remote(self, node: FileObject, url: str, pinned: Iterable[LockedSource]) -> tuple[SourceFile, Location]:
+        from coralord_lightning.sources.pinning import Wanted
 
-        require_http(url, subject=node.id)
-        public = public_url(url)
-        self._asked[public] = url
-        locked = next((item for item in pinned if item.url == public), None)
-        locked_sha256 = locked.sha256 if locked is not None else None
-        state = None
-        if node.format == "parquet" and locked_sha256 is None:
-            if locked is not None and locked.etag is not None:
-                return _by_ranges(node, public, locked.etag, locked.size_bytes)
-            state = read_state(self._http(), url, subject=node.id)
-            if state.ranges and state.etag is not None and state.size_bytes is not None:
-                return _by_ranges(node, public, state.etag, state.size_bytes)
-        downloads = Downloads(self._cache_dir / "downloads", self._http(), self._hashes)
-        try:
-            kept = downloads.fetch(url, subject=node.id, sha256=node.sha256 or locked_sha256, state=state)
-        except SourceIntegrityError as error:
-            if node.sha256 is not None or locked_sha256 is None:
-                raise
-            raise changed(node.id, redact(url), expected=f"sha256 {locked_sha256}", got=error.facts["got"]) from error
-        source = SourceFile(
-            name=node.id, format=node.format, identity={"sha256": kept.sha256}, size_bytes=kept.size_bytes
-        )
-        return source, LocalFile(path=kept.path, url=public)
+        wanted = Wanted(name=node.id, format=node.format, url=url, sha256=node.sha256, md5=node.md5, live=node.live)
+        return self.remotes.pin(wanted, pinned=pinned)
+
+    @property
+    def remotes(self) -> RemoteFiles:
+        """What pins and reads remote files."""
+        if self._remotes is None:
+            from coralord_lightning.sources.pinning import RemoteFiles
+
+            self._remotes = RemoteFiles(self._http, cache_dir=self._cache_dir, hashes=self._hashes)
+        return self._remotes
 
     def _http(self) -> HttpClient:
         if self._client is None:
@@ -198,12 +175,6 @@ class Sources:
 
             self._client = HttpClient(self._config, offline=self._offline, sleep=self._sleep, clock=self._clock)
         return self._client
-
-
-def _by_ranges(node: FileObject, url: str, etag: str, size_bytes: int) -> tuple[SourceFile, Location]:
-    identity: dict[str, str | int] = {"url": url, "etag": etag, "size": size_bytes}
-    source = SourceFile(name=node.id, format=node.format, identity=identity, size_bytes=size_bytes)
-    return source, RemoteFile(url=url, etag=etag, size_bytes=size_bytes)
 
 
 def _joined(base: str, node: FileObject) -> str:
