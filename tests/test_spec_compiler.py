@@ -110,7 +110,9 @@ def test_record_sets_are_found_by_id_by_name_or_alone():
         assert compiled(both, record_set=name).record_set == "digits"
     assert compiled(record_set=None).record_set == "digits"
     assert compiled(both, record_set="splits").distribution == InlineData(rows=({"name": "train"}, {"name": "test"}))
-    error = refused(UnknownRecordSetError, both)
+    assert compiled(both).record_set == "digits"  # rows in the description itself are a list of splits or classes
+    again = {"@type": "cr:RecordSet", "@id": "again", "field": [field("label", "sc:Integer")]}
+    error = refused(UnknownRecordSetError, dataset(others=[again]))
     assert error.remedy == "record_set: digits"
     assert refused(UnknownRecordSetError, both, record_set="digit").remedy == "record_set: digits"
     empty = parse_croissant({"@type": "sc:Dataset"}, origin="c")
@@ -141,23 +143,26 @@ def test_two_fields_of_one_name_are_ambiguous_only_when_asked_for():
 
 
 def test_unread_parts_of_croissant_are_refused_only_when_reached():
-    odd = dataset(field("photo", "sc:ImageObject"), field("packed", "sc:Integer", "zip"))
+    path = {"source": {"fileObject": {"@id": "table"}, "extract": {"jsonPath": "$.a"}}}
+    odd = dataset(field("photo", "sc:Thing"), field("packed", "sc:Integer", **path))
     assert compiled(odd, fields=["label"], where="label = 3")
     error = refused(UnsupportedCroissantError, odd)
-    assert (error.subject, error.facts["needs"]) == ("field digits/photo", "images")
+    assert (error.subject, error.facts["needs"]) == ("field digits/photo", "data type sc:Thing")
     assert error.remedy == "fields: [id, image, label, part, score]"
-    assert "encodingFormat application/zip" in refused(UnsupportedCroissantError, odd, fields=["packed"]).facts["needs"]
+    assert "encodingFormat text/csv" in refused(UnsupportedCroissantError, odd, fields=["packed"]).facts["needs"]
     refused(UnsupportedCroissantError, odd, fields=["label"], where="packed = 3")
-    only = {"@type": "cr:RecordSet", "@id": "only", "field": [field("photo", "sc:ImageObject")]}
+    only = {"@type": "cr:RecordSet", "@id": "only", "field": [field("photo", "sc:Thing")]}
     assert "Parquet" in refused(UnsupportedCroissantError, dataset(others=[only]), record_set="only").remedy
+    packed = {"@type": "cr:RecordSet", "@id": "only", "field": [field("x", "sc:Text", "zip")]}
+    error = refused(UnsupportedCroissantError, dataset(others=[packed]), record_set="only")
+    assert "encodingFormat application/zip" in error.facts["needs"]
 
 
-def test_fields_of_two_files_would_be_a_join():
-    joined = dataset(field("city", "sc:Text", "other"))
-    error = refused(UnsupportedCroissantError, joined)
-    assert error.remedy == "fields: [id, image, label, part, score]"
-    refused(UnsupportedCroissantError, joined, fields=["label"], where="city = 'x'")
-    assert compiled(joined, fields=["city"]).distribution.id == "other"
+def test_fields_of_two_files_that_are_not_joined_are_refused_naming_the_record_set():
+    apart = dataset(field("city", "sc:Text", "other"))
+    error = refused(CroissantSyntaxError, apart)
+    assert (error.subject, error.facts["files"]) == ("record set digits", "table, other")
+    refused(CroissantSyntaxError, apart, fields=["label"])
 
 
 def test_arrays_have_no_order_and_are_no_keys():
@@ -209,7 +214,8 @@ def test_croissant_splits_claim_rows_and_can_be_divided():
 def test_croissant_splits_need_one_split_field():
     error = refused(SplitError, splits={"test": {"source": "test"}})
     assert error.remedy == "test: {where: \"part = 'test'\"}"
-    refused(SplitError, dataset(field("fold", "cr:Split"), split=True), splits={"test": {"source": "test"}})
+    two = dataset(field("fold", "cr:Split"), split=True, others=[SPLITS])
+    refused(SplitError, two, splits={"test": {"source": "test"}})
     unlisted = dataset(field("fold", "cr:Split"))
     assert compiled(unlisted, splits={"test": {"source": "any"}}).splits[0].claims == equals("fold", "any")
 
@@ -266,21 +272,22 @@ _MISTAKES = {
     "same rows": "splits:\n  a: {where: label = 3}\n  b: {where: (label=3)}",
     "everything": "splits:\n  a: {}\n  b: {where: label = 3}",
     "no split field": "splits:\n  a: {source: test}",
-    "image": "fields: [photo]",
-    "join": "fields: [label, city]",
+    "type": "fields: [photo]",
+    "join": "record_set: digits\nfields: [label, city]",
     "key": "split_key: [score]\nsplits:\n  train: {from: rest, fraction: 0.9}",
 }
 
 
 def test_every_mistake_names_its_line():
-    croissant = dataset(field("photo", "sc:ImageObject"), field("city", "sc:Text", "other"))
+    plain = dataset(field("photo", "sc:Thing"))
+    apart = dataset(field("city", "sc:Text", "other"))
     shown = []
     for name, mistake in _MISTAKES.items():
         fields = "" if "fields" in mistake else "fields: [label]\n"
         text = f"name: a\ncroissant: c.json\n{fields}{mistake}\n"
         descriptor = parse_descriptor(text, origin="digits.yaml", base_dir=Path())
         with pytest.raises(CoralError) as caught:
-            compile_selection(descriptor, croissant)
+            compile_selection(descriptor, apart if name == "join" else plain)
         assert caught.value.facts["at"].startswith("digits.yaml:"), name
         shown.append(f"# {name}\n{caught.value}")
     assert "\n\n".join(shown) + "\n" == (GOLDEN / "compiler_errors.txt").read_text(encoding="utf-8")

@@ -24,6 +24,7 @@ __all__ = ["Complaints", "arrow_reader", "open_locked"]
 def open_locked(
     paths: Sequence[str],
     *,
+    folders: Sequence[str] = (),
     filesystem: Any | None,
     temp_dir: Path,
     threads: int,
@@ -32,10 +33,11 @@ def open_locked(
     """An in-memory database that can read the given paths only.
 
     Args:
+        folders: what lies beneath them can be read too, also what is put there later.
         filesystem: what serves `coral://`; None where nothing is remote.
         temp_dir: where large sorts spill to.
     """
-    folders = ["coral://"] if filesystem is not None else []
+    folders = [*folders, *(["coral://"] if filesystem is not None else [])]
     connection = duckdb.connect(":memory:")
     try:
         if filesystem is not None:

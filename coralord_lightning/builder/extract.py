@@ -5,9 +5,11 @@ One connection, locked down, for as long as the extractor is open. SQL is made i
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -18,9 +20,8 @@ import pyarrow as pa
 from coralord_lightning.builder.batching import rebatch
 from coralord_lightning.builder.buffers import numbers
 from coralord_lightning.builder.duck import Complaints, arrow_reader, open_locked
-from coralord_lightning.builder.field_sql import element_type
 from coralord_lightning.builder.reshape import reshape, row_width
-from coralord_lightning.builder.scans import Table, csv_table, json_table, parquet_table, scan_of, write_rows
+from coralord_lightning.builder.scans import write_rows
 from coralord_lightning.builder.split_sql import (
     Rows,
     crowd_query,
@@ -30,13 +31,13 @@ from coralord_lightning.builder.split_sql import (
     split_query,
     unassigned_query,
 )
-from coralord_lightning.errors import BuildError, SourceMissingError, SplitError
+from coralord_lightning.builder.tables import Tables
+from coralord_lightning.errors import BuildError, SourceFormatError, SourceMissingError, SplitError
 from coralord_lightning.spec.plan import BatchBounds, Job, LocalFile, Location, Partition, RemoteFile, SourceFile
-from coralord_lightning.spec.selection import InlineData, Selection, SplitRule
+from coralord_lightning.spec.selection import Distribution, InlineData, Selection, SplitRule
 
 __all__ = ["Extractor", "RemoteReader", "open_extractor"]
 
-_HEAD_BYTES = 1024 * 1024
 _GLOB = frozenset("*?[")
 _MAX_PAIRS = 64
 _MAX_CROWD = 8
@@ -92,7 +93,6 @@ class Extractor:
         self._temp_dir = temp_dir
         self._stack = ExitStack()
         self._paths: dict[str, str] = {}
-        self._tables: dict[int, Table] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -105,14 +105,24 @@ class Extractor:
                 names={path: name for name, path in self._paths.items()},
                 filesystem=self._filesystem,
             )
+            (folder / "staged").mkdir()
             self._connection = open_locked(
                 [path for path in self._paths.values() if not path.startswith("coral://")],
+                folders=[f"{folder / 'staged'}/"],
                 filesystem=self._filesystem,
                 temp_dir=folder / "spill",
                 threads=self._threads,
                 memory_bytes=self._memory_bytes,
             )
             stack.callback(self._connection.close)
+            self._tables = Tables(
+                selection=self._selection,
+                sources=self._sources,
+                paths=self._paths,
+                cursor=self._connection.cursor,
+                filesystem=self._filesystem,
+                staging=folder / "staged",
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -127,18 +137,51 @@ class Extractor:
         Raises:
             SourceError: a file cannot be read as described.
         """
+        first, *others = self._steps(partition)
+        schema, batches = self._open(first, split, self._selection.limit)
+        batches = itertools.chain(batches, *(self._later(step, split, schema) for step in others))
+        if others and self._selection.limit is not None:
+            batches = self._limited(batches, self._selection.limit)
+        return pa.RecordBatchReader.from_batches(schema, rebatch(batches, self._batch))
+
+    def _steps(self, partition: Partition) -> list[Partition]:
+        """What is read one after the other: with a limit and no order, a file is opened where those before gave too few."""
+        selection = self._selection
+        if selection.limit is None or selection.order_by or selection.joins or selection.reading.mode == "files":
+            return [partition]
+        return [Partition(sources=(index,)) for index in partition.sources]
+
+    def _open(self, partition: Partition, split: str, limit: int | None) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         fields = self._selection.fields
         with self._complaints.translated():
             sql = split_query(self._rows(partition), split)
-            stream = arrow_reader(self._connection.cursor(), sql, row_width(fields))
+            stream = arrow_reader(self._connection.cursor(), sql, row_width(fields, limit))
             schema = reshape(_empty(stream.schema.remove(len(fields) + 1).remove(len(fields))), fields).schema
-        batches = self._reshaped(stream)
-        return pa.RecordBatchReader.from_batches(schema, rebatch(batches, self._batch))
+        return schema, self._reshaped(stream)
+
+    def _later(self, partition: Partition, split: str, expected: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """The rows of one more file, which is opened now; its columns must be those of the first."""
+        schema, batches = self._open(partition, split, self._selection.limit)
+        if schema != expected:
+            raise SourceFormatError(
+                self._sources[partition.sources[0]].name,
+                "has columns of other types than the files before it",
+                facts={"got": schema.to_string(), "expected": expected.to_string()},
+                remedy="say the width in the Croissant file: cr:Int64 or cr:Float64 instead of sc:Integer or sc:Float",
+            )
+        yield from batches
+
+    def _limited(self, batches: Iterator[pa.RecordBatch], limit: int) -> Iterator[pa.RecordBatch]:
+        while limit > 0 and (batch := next(batches, None)) is not None:
+            yield batch.slice(0, limit)
+            limit -= batch.num_rows
 
     def overlaps(self, partition: Partition) -> list[tuple[str, str, int]]:
         """Pairs of splits that share rows in one partition, and how many; of very many splits, some of these pairs."""
-        rows = self._rows(partition)
         pairs = overlap_pairs(self._selection.splits)
+        if not pairs:
+            return []
+        rows = self._rows(partition)
         if len(pairs) > _MAX_PAIRS:
             pairs = self._likely(rows, pairs)
         if not pairs:
@@ -178,7 +221,10 @@ class Extractor:
         )
 
     def count_unassigned(self, partition: Partition) -> int:
-        """How many selected rows of one partition are in no split."""
+        """How many selected rows of one partition are in no split; 0 with a limit, which leaves rows out by itself."""
+        takes_all = any(rule == SplitRule(name=rule.name) for rule in self._selection.splits)
+        if takes_all or self._selection.limit is not None:
+            return 0
         sql = unassigned_query(self._rows(partition))
         return self._count(sql)[0] if sql is not None else 0
 
@@ -199,47 +245,8 @@ class Extractor:
             yield reshape(batch.select(range(len(fields))), fields)
 
     def _rows(self, partition: Partition) -> Rows:
-        """The partition's files as the selection reads them; fields have one type over all of these files."""
-        fields = (*self._selection.fields, *self._selection.helpers)
-        tables = {index: self._table(index) for index in partition.sources}
-        targets = {
-            field.name: element_type(field.dtype, [table.type_of(field) for table in tables.values()])
-            for field in fields
-        }
-        scans = [scan_of(table, index, fields, targets) for index, table in tables.items()]
-        return Rows(selection=self._selection, scans=scans)
-
-    def _table(self, index: int) -> Table:
-        if index not in self._tables:
-            with self._complaints.translated():
-                self._tables[index] = self._open_table(self._sources[index])
-        return self._tables[index]
-
-    def _open_table(self, source: SourceFile) -> Table:
-        path = self._paths[source.name]
-        fields = (*self._selection.fields, *self._selection.helpers)
-        match source.format:
-            case "parquet":
-                return parquet_table(source.name, path, self._connection.cursor())
-            case "csv" | "tsv":
-                delimiter = "," if source.format == "csv" else "\t"
-                return csv_table(source.name, path, self._head(source.name, path), delimiter=delimiter)
-            case "jsonl" | "inline":
-                return json_table(source.name, path, self._head(source.name, path), fields)
-
-    def _head(self, name: str, path: str) -> bytes:
-        if self._filesystem is not None and path.startswith("coral://"):
-            return self._filesystem.read_at(path, 0, _HEAD_BYTES)
-        try:
-            with Path(path).open("rb") as file:
-                return file.read(_HEAD_BYTES)
-        except OSError as error:
-            raise SourceMissingError(
-                name,
-                "cannot be opened any more",
-                facts={"file": path, "got": error.strerror},
-                remedy="put the file back, then run the same command again",
-            ) from error
+        with self._complaints.translated():
+            return self._tables.rows(partition)
 
     def _path_for(self, source: SourceFile, folder: Path) -> str:
         """Where DuckDB reads a source: its own path, by a link where DuckDB would take that for a glob."""
@@ -251,9 +258,9 @@ class Extractor:
             if not _GLOB & set(str(location.path)):
                 return str(location.path)
             place.symlink_to(location.path)
-        elif isinstance(self._selection.distribution, InlineData):
+        elif isinstance(data := self._distribution(source.table), InlineData):
             with place.open("x", encoding="utf-8") as file:
-                write_rows(self._selection.distribution, file)
+                write_rows(data, file)
         else:
             raise SourceMissingError(
                 source.name,
@@ -262,6 +269,34 @@ class Extractor:
                 remedy="run the same command again",
             )
         return str(place)
+
+    def _distribution(self, table: str) -> Distribution:
+        joined = {join.alias: join.distribution for join in self._selection.joins}
+        return joined[table] if table else self._selection.distribution
+
+    def distinct(self, partition: Partition, field: str, *, at_most: int) -> list[str]:
+        """The texts that a field has in the rows of all splits of one partition, sorted.
+
+        Args:
+            at_most: no more than one above it are found of each split.
+        """
+        everything = (*self._selection.fields, *self._selection.helpers)
+        shown = tuple(item for item in everything if item.name == field)
+        rest = tuple(item for item in everything if item.name != field)
+        rows = replace(self._rows(partition), selection=replace(self._selection, fields=shown, helpers=rest))
+        found: set[str] = set()
+        for rule in self._selection.splits:
+            sql = f"SELECT DISTINCT f0 FROM (\n{split_query(rows, rule.name)}\n) AS s WHERE f0 IS NOT NULL ORDER BY f0"
+            with self._complaints.translated():
+                found |= {row[0] for row in self._connection.cursor().sql(f"{sql} LIMIT {at_most + 1}").fetchall()}
+        return sorted(found)
+
+    def place_of(self, partition: Partition, split: str, row: int) -> tuple[str, int] | None:
+        """The source's name, and the row in it, of one row of what `read` gives; for messages."""
+        sql = f"SELECT src, pos FROM (\n{split_query(self._rows(partition), split)}\n) AS s LIMIT 1 OFFSET {row}"
+        with self._complaints.translated():
+            found = self._connection.cursor().sql(sql).fetchall()
+        return (self._sources[found[0][0]].name, int(found[0][1])) if found else None
 
 
 def open_extractor(
@@ -290,6 +325,7 @@ class _OrderCheck:
 
     def __init__(self, selection: Selection) -> None:
         self._needed = not selection.order_by
+        self._repeats = bool(selection.joins)  # a row stands once for each of its matches
         self._subject = selection.record_set
         self._last = (-1, -1)
 
@@ -303,7 +339,7 @@ class _OrderCheck:
             return
         sources = np.concatenate([[self._last[0]], numbers(src).astype(np.int64)])
         rows = np.concatenate([[self._last[1]], numbers(pos).astype(np.int64)])
-        later = (np.diff(sources) > 0) | ((np.diff(sources) == 0) & (np.diff(rows) > 0))
+        later = (np.diff(sources) > 0) | ((np.diff(sources) == 0) & (np.diff(rows) > (-1 if self._repeats else 0)))
         if not later.all():
             raise BuildError(
                 self._subject,

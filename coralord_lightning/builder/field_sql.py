@@ -8,13 +8,15 @@ names file, field and value. Shapes come out as lists, flat where all dimensions
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
+from coralord_lightning.builder.kinds import ColumnType, NoCastError, Value
+from coralord_lightning.builder.transform_sql import bound
 from coralord_lightning.spec.predicate import quote_literal
 from coralord_lightning.spec.selection import DType, SelectedField
 
-__all__ = ["MARK", "SEPARATOR", "ColumnType", "NoCastError", "element_type", "field_sql", "parse_column_type"]
+__all__ = ["MARK", "SEPARATOR", "cast_sql", "element_type", "failure_sql"]
 
 MARK = "coral:value"
 SEPARATOR = "\x1f"
@@ -50,26 +52,6 @@ _WHOLE_NUMBER = r"regexp_full_match({x}, '\s*[+-]?[0-9]+(\.0*)?\s*')"
 _WHOLE_DAY = "TRY_CAST({x} AS TIMESTAMP) = TRY_CAST({x} AS DATE)"
 
 
-class NoCastError(Exception):
-    """A column's type can never become the field's; its text says why. `scans` makes it an error for users."""
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnType:
-    """A column's type as DuckDB names it: `BIGINT[][]` is element BIGINT, two lists deep."""
-
-    element: str
-    depth: int = 0
-
-
-def parse_column_type(text: str) -> ColumnType:
-    """Take list and array suffixes off a DuckDB type's name."""
-    depth = 0
-    while text.endswith("]"):
-        text, depth = text[: text.rindex("[")], depth + 1
-    return ColumnType('"NULL"' if text == "NULL" else text, depth)
-
-
 def element_type(dtype: DType, columns: Iterable[ColumnType]) -> str:
     """The DuckDB type of a field's elements over all files that give it.
 
@@ -95,40 +77,71 @@ def _common_integer(found: set[str]) -> str:
     return "BIGINT"
 
 
-def field_sql(field: SelectedField, value: str, column: ColumnType, target: str, *, file: str) -> str:
-    """The expression of one field in one file.
+def cast_sql(field: SelectedField, value: Value, target: str, *, file: str, truncates: bool = False) -> str:
+    """The expression of one field without subfields in one file.
 
     Args:
-        value: SQL of the column.
+        value: the column after its transforms.
         target: DuckDB type of the elements, of `element_type`.
-        file: logical name of the file, for messages.
+        file: SQL of the file's logical name, for messages.
+        truncates: a fraction becomes the whole number before it, as in JSON documents, whose numbers have one type.
     Raises:
         NoCastError: the column can never be this field.
     """
-    cast = _Cast(field=field, file=file, source=column.element, target=target)
-    if column.element == "JSON" and column.depth == 0 and len(field.shape) > 1:
-        return _json_sql(cast, value)
+    column = value.type
+    cast = _Cast(field=field, file=file, source=column.element, target=target, truncates=truncates)
+    if column.element == "JSON" and field.shape:
+        return _json_sql(cast, value.sql, column.depth)
     depth = len(field.shape)
+    if column.element == "JSON" and column.depth == 1 and depth == 0:
+        return bound(f"({value.sql})[1]", cast.scalar)  # a path that could give many values, of which a scalar is asked
     flat = depth > 1 and column.depth == 1 and -1 not in field.shape
     if column.depth != depth and not flat and column.element != '"NULL"':
         raise NoCastError(f"it is {_lists(column.depth)} there, and its shape {list(field.shape)} asks for {depth}")
     if column.element == '"NULL"':
         return f"CAST(NULL AS {target}{'[]' * min(depth, 1 if -1 not in field.shape else depth)})"
-    return cast.scalar(value) if depth == 0 else cast.shaped(value, (math.prod(field.shape),) if flat else field.shape)
+    if depth == 0:
+        return bound(value.sql, cast.scalar)
+    return bound(value.sql, lambda x: cast.shaped(x, (math.prod(field.shape),) if flat else field.shape))
+
+
+def failure_sql(field: SelectedField, file: str) -> Callable[[str, str], str]:
+    """How a value that a field cannot be stops the query: (SQL to show, what it is not) -> SQL.
+
+    Args:
+        file: SQL of the file's logical name.
+    """
+    start = f"{quote_literal(MARK + SEPARATOR)} || {file} || {quote_literal(SEPARATOR + field.name + SEPARATOR)}"
+
+    def failure(shown: str, wanted: str) -> str:
+        return f"error({start} || left({shown}, 100) || {quote_literal(SEPARATOR + wanted + SEPARATOR)})"
+
+    return failure
 
 
 def _lists(depth: int) -> str:
     return "no list" if depth == 0 else f"{depth} lists deep"
 
 
-def _json_sql(cast: _Cast, value: str) -> str:
-    """A field of several dimensions in JSON lines: nested lists, or one flat list where the shape is fixed."""
+def _json_sql(cast: _Cast, value: str, depth: int) -> str:
+    """An array in JSON: nested lists, or one flat list where the shape is fixed.
+
+    Args:
+        depth: lists of JSON values around it already.
+    """
     shape = cast.field.shape
-    nested = cast.shaped(f"CAST({value} AS VARCHAR{'[]' * len(shape)})", shape)
-    if -1 in shape:
-        return nested
-    flat = cast.shaped(f"CAST({value} AS VARCHAR[])", (math.prod(shape),))
-    return f"CASE WHEN json_type({value}, '$[0]') = 'ARRAY' THEN {nested} ELSE {flat} END"
+    if depth:
+        inner = "[]" * (len(shape) - depth)
+        return cast.shaped(f"CAST({value} AS VARCHAR{'[]' * depth}{inner})", shape)
+
+    def nested(x: str) -> str:
+        deep = cast.shaped(f"CAST({x} AS VARCHAR{'[]' * len(shape)})", shape)
+        if -1 in shape or len(shape) == 1:
+            return deep
+        flat = cast.shaped(f"CAST({x} AS VARCHAR[])", (math.prod(shape),))
+        return f"CASE WHEN json_type({x}, '$[0]') = 'ARRAY' THEN {deep} ELSE {flat} END"
+
+    return bound(value, nested)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,13 +152,13 @@ class _Cast:
     file: str
     source: str
     target: str
-
-    def __post_init__(self) -> None:
-        if self.source == "JSON":
-            object.__setattr__(self, "source", "VARCHAR")
+    truncates: bool = False
 
     def scalar(self, value: str) -> str:
         """One value cast exactly, or the error."""
+        if self.source == "JSON":
+            text = replace(self, source="VARCHAR")
+            return bound(f"json_extract_string({value}, '$')", text.scalar)
         if self.source == self.target:
             return value
         if self._is_safe():
@@ -158,6 +171,8 @@ class _Cast:
 
     def shaped(self, value: str, shape: tuple[int, ...]) -> str:
         """A list of checked lengths: flat where all dimensions are fixed, nested as it is otherwise."""
+        if self.source == "JSON":
+            return replace(self, source="VARCHAR").shaped(value, shape)
         flat = value
         if -1 not in shape:
             for _ in shape[1:]:
@@ -201,6 +216,7 @@ class _Cast:
         rules: tuple[tuple[bool, str], ...] = (
             (target in _INTEGERS and source in _INTEGERS, tried),
             (target in _INTEGERS and _is_fraction(source), f"CASE WHEN {{x}} = trunc({{x}}) THEN {tried} END"),
+            (target in _INTEGERS and source == "VARCHAR" and self.truncates, _truncated(target)),
             (target in _INTEGERS and source == "VARCHAR", f"CASE WHEN {_WHOLE_NUMBER} THEN {tried} END"),
             (target in _FLOATS and source == "VARCHAR", f"CASE WHEN NOT contains({{x}}, '_') THEN {tried} END"),
             (target in _FLOATS and source in _FLOATS, tried),
@@ -215,8 +231,12 @@ class _Cast:
         return next((sql for holds, sql in rules if holds), None)
 
     def _failure(self, shown: str, wanted: str) -> str:
-        start = quote_literal(SEPARATOR.join([MARK, self.file, self.field.name, ""]))
-        return f"error({start} || left({shown}, 100) || {quote_literal(SEPARATOR + wanted + SEPARATOR)})"
+        return failure_sql(self.field, self.file)(shown, wanted)
+
+
+def _truncated(target: str) -> str:
+    whole = f"CASE WHEN {_WHOLE_NUMBER} THEN TRY_CAST({{x}} AS {target}) END"
+    return f"coalesce({whole}, TRY_CAST(trunc(TRY_CAST({{x}} AS DOUBLE)) AS {target}))"
 
 
 def _is_fraction(source: str) -> bool:

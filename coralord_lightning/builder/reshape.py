@@ -33,18 +33,42 @@ def reshape(batch: pa.RecordBatch, fields: Sequence[SelectedField]) -> pa.Record
     return canonical_batch(pa.RecordBatch.from_arrays(columns, names=[field.name for field in fields]))
 
 
-def row_width(fields: Sequence[SelectedField]) -> int:
-    """How many rows to stream at a time, so that wide fixed shapes stay within some megabytes."""
+def row_width(fields: Sequence[SelectedField], limit: int | None = None) -> int:
+    """How many rows to stream at a time, so that wide fixed shapes stay within some megabytes.
+
+    Args:
+        limit: of the rows that will be asked for.
+    """
     width = 0
     for field in fields:
         width += _WIDTHS.get(field.dtype, 8) * int(np.prod(field.shape, dtype=np.int64)) if -1 not in field.shape else 8
-    return max(1, min(_MAX_ROWS, _TARGET_BYTES // max(1, width)))
+    return max(1, min(_MAX_ROWS, limit or _MAX_ROWS, _TARGET_BYTES // max(1, width)))
 
 
 def _column(array: Any, field: SelectedField) -> Any:
+    if field.children:
+        return _struct(array, field)
     if not field.shape:
         return _element(array, field)
     return _fixed(array, field) if -1 not in field.shape else _ragged(array, field, field.shape)
+
+
+def _struct(array: Any, field: SelectedField) -> Any:
+    """A struct, or lists of structs, with their subfields reshaped."""
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return _listed(array, _struct(array.flatten(), field))
+    children = [_column(array.field(child.name), child) for child in field.children]
+    names = [child.name for child in field.children]
+    kind = pa.struct([pa.field(name, child.type) for name, child in zip(names, children, strict=True)])
+    return pa.Array.from_buffers(kind, len(array), [bitmap(validity(array))], children=children)
+
+
+def _listed(array: Any, items: Any) -> Any:
+    """Items as lists of the lengths that the given lists have, null where those are."""
+    lengths = numbers(array.value_lengths().fill_null(0))
+    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
+    buffers = [bitmap(validity(array)), pa.py_buffer(offsets)]
+    return pa.Array.from_buffers(pa.list_(items.type), len(array), buffers, children=[items])
 
 
 def _fixed(array: Any, field: SelectedField) -> Any:
@@ -62,12 +86,7 @@ def _ragged(array: Any, field: SelectedField, shape: tuple[int, ...]) -> Any:
         return _element(array, field)
     if shape[0] != -1:
         return _sized(_ragged(_padded(array, shape[0]), field, shape[1:]), shape[0], array)
-    items = _ragged(array.flatten(), field, shape[1:])
-    lengths = numbers(array.value_lengths().fill_null(0))
-    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
-    kind = pa.list_(items.type)
-    buffers = [bitmap(validity(array)), pa.py_buffer(offsets)]
-    return pa.Array.from_buffers(kind, len(array), buffers, children=[items])
+    return _listed(array, _ragged(array.flatten(), field, shape[1:]))
 
 
 def _padded(array: Any, size: int) -> Any:

@@ -1,4 +1,4 @@
-"""How one source file is scanned, and which columns it has. Opens files for their columns only, never for rows."""
+"""How source files are scanned, and which columns they have. Opens files for their columns only, never for rows."""
 
 from __future__ import annotations
 
@@ -7,108 +7,149 @@ import gzip
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
-from coralord_lightning.builder.field_sql import ColumnType, NoCastError, field_sql, parse_column_type
-from coralord_lightning.builder.split_sql import Scan
+from coralord_lightning.builder.kinds import JSON, TEXT, ColumnType, Value, column_type
+from coralord_lightning.builder.transform_sql import file_property, json_path
 from coralord_lightning.errors import SourceFormatError, nearest
+from coralord_lightning.spec.plan import SourceFile
 from coralord_lightning.spec.predicate import quote_identifier, quote_literal
 from coralord_lightning.spec.selection import InlineData, SelectedField
 
-__all__ = ["Table", "csv_table", "json_table", "parquet_table", "scan_of", "write_rows"]
+__all__ = [
+    "Table",
+    "csv_table",
+    "file_columns",
+    "files_table",
+    "json_table",
+    "parquet_table",
+    "staged_table",
+    "write_rows",
+]
 
 _GZIP = b"\x1f\x8b"
 _HEAD_BYTES = 1024 * 1024
 _COUNTED = "row_number() OVER () - 1"
+Place = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A source file as a table.
+    """A source file, or several that are read at once, as a table.
 
     Args:
+        name: the file's logical name, for messages.
+        names: logical names of the files; of several, the one of a row is number `k`.
+        src: SQL of the file's place among the plan's sources.
         relation: what stands after FROM.
         row: SQL of a row's number in the file, from 0.
-        columns: column name, exactly as in the file -> its SQL and its type.
+        values: (kind, column), exactly as in the file -> its SQL and its type.
         repeated: names that stand twice in the file, and so name no column.
+        whole: the row as one JSON value, where there is one: any column or path is in there.
+        truncates: numbers have one type in it, so that an integer field takes what stands before the point.
     """
 
     name: str
+    names: tuple[str, ...]
+    src: str
     relation: str
     row: str
-    columns: Mapping[str, tuple[str, ColumnType]]
+    values: Mapping[Place, Value]
     repeated: frozenset[str] = frozenset()
+    whole: Value | None = None
+    truncates: bool = False
 
-    def type_of(self, field: SelectedField) -> ColumnType:
-        """The type of the column that gives a field.
+    @property
+    def file(self) -> str:
+        """SQL of the file's logical name."""
+        literals = [quote_literal(name) for name in self.names]
+        return literals[0] if len(literals) == 1 else f"([{', '.join(literals)}])[k]"
+
+    def value(self, item: SelectedField) -> Value:
+        """The column that gives a field.
 
         Raises:
             SourceFormatError: the file has no such column.
         """
-        if field.column in self.columns:
-            return self.columns[field.column][1]
-        if field.column in self.repeated:
-            raise SourceFormatError(
+        if (item.kind, item.column) in self.values:
+            return self.values[item.kind, item.column]
+        if self.whole is not None and item.kind == "column":
+            return Value(f"json_extract({self.whole.sql}, {quote_literal(_key_path(item.column))})", JSON)
+        if self.whole is not None and item.kind == "json_path":
+            return json_path(self.whole, item.column)
+        raise self._missing(item)
+
+    def with_value(self, item: SelectedField, value: Value) -> Table:
+        """The same table with another value in the place that gives a field."""
+        return replace(self, values={**self.values, (item.kind, item.column): value})
+
+    def _missing(self, item: SelectedField) -> SourceFormatError:
+        if item.column in self.repeated:
+            return SourceFormatError(
                 self.name,
-                f"has several columns '{field.column}', which field '{field.name}' is read from",
-                facts={"expected": f"one column '{field.column}'"},
-                remedy=f"give the columns '{field.column}' of the file different names",
+                f"has several columns '{item.column}', which field '{item.name}' is read from",
+                facts={"expected": f"one column '{item.column}'"},
+                remedy=f"give the columns '{item.column}' of the file different names",
             )
-        near = nearest(field.column, self.columns)
-        raise SourceFormatError(
+        columns = [name for kind, name in self.values if kind == "column"]
+        near = nearest(item.column, columns)
+        return SourceFormatError(
             self.name,
-            f"has no column '{field.column}', which field '{field.name}' is read from",
-            facts={"got": ", ".join(self.columns) or "no column", "expected": field.column},
-            remedy=f"correct the column of '{field.name}' in the Croissant file" + (f" to '{near}'" if near else ""),
+            f"has no column '{item.column}', which field '{item.name}' is read from",
+            facts={"got": ", ".join(columns) or "no column", "expected": item.column},
+            remedy=f"correct the column of '{item.name}' in the Croissant file" + (f" to '{near}'" if near else ""),
         )
 
 
-def scan_of(table: Table, index: int, fields: Sequence[SelectedField], targets: Mapping[str, str]) -> Scan:
-    """The scan that gives fields as the selection types them.
-
-    Args:
-        targets: field name -> DuckDB type of its elements.
-    Raises:
-        SourceFormatError: a column is missing or can never be the field.
-    """
-    expressions = {}
-    for field in fields:
-        column_type = table.type_of(field)
-        try:
-            expressions[field.name] = field_sql(
-                field, table.columns[field.column][0], column_type, targets[field.name], file=table.name
-            )
-        except NoCastError as error:
-            raise SourceFormatError(
-                table.name,
-                f"column '{field.column}' cannot be field '{field.name}'",
-                facts={"got": error, "expected": f"{field.dtype} {list(field.shape) or ''}".strip()},
-                remedy=f"correct dataType or arrayShape of '{field.name}' in the Croissant file",
-            ) from error
-    return Scan(index=index, name=table.name, relation=table.relation, row=table.row, fields=expressions)
+def file_columns(source: SourceFile) -> dict[Place, Value]:
+    """What a file's own name and path give."""
+    path = source.path if source.path is not None else source.name
+    return {
+        ("file_property", name): Value(quote_literal(file_property(path, name)), TEXT)
+        for name in ("filename", "filepath", "fullpath")
+    }
 
 
-def parquet_table(name: str, path: str, cursor: Any) -> Table:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """What every table of one file has."""
+
+    source: SourceFile
+    index: int
+
+    def table(self, **parts: Any) -> Table:
+        values = file_columns(self.source) | parts.pop("values")
+        return Table(
+            name=self.source.name,
+            src=str(self.index),
+            names=(self.source.name,),
+            values=values,
+            **parts,
+        )
+
+
+def parquet_table(source: SourceFile, index: int, path: str, cursor: Any) -> Table:
     """A Parquet file; its footer says which columns it has.
 
     DuckDB folds case, so it calls the second of `a` and `A` `A_1`: a column is told by its place, never by that name.
     """
     options = "hive_partitioning = false, union_by_name = false"
-    described = f"DESCRIBE SELECT * FROM read_parquet({quote_literal(path)}, {options})"  # noqa: S608 - quoted
-    found = cursor.sql(described).fetchall()
+    found = cursor.sql(f"SELECT * FROM read_parquet({quote_literal(path)}, {options})")  # noqa: S608 - quoted
     nodes = cursor.sql(f"SELECT name, num_children FROM parquet_schema({quote_literal(path)})").fetchall()  # noqa: S608
     header = _top_level(nodes)
-    columns = {
-        column: (quote_identifier(row[0]), parse_column_type(row[1]))
-        for column, row in zip(header, found, strict=True)
-        if header.count(column) == 1
+    values: dict[Place, Value] = {
+        ("column", name): Value(quote_identifier(own), column_type(kind))
+        for name, own, kind in zip(header, found.columns, found.types, strict=True)
+        if header.count(name) == 1
     }
     numbered = all(column.lower() != "file_row_number" for column in header)
-    relation = f"read_parquet({quote_literal(path)}, {'file_row_number = true, ' if numbered else ''}{options})"
-    row = "file_row_number" if numbered else _COUNTED
-    repeated = frozenset(column for column in header if header.count(column) > 1)
-    return Table(name=name, relation=relation, row=row, columns=columns, repeated=repeated)
+    return _Base(source=source, index=index).table(
+        relation=f"read_parquet({quote_literal(path)}, {'file_row_number = true, ' if numbered else ''}{options})",
+        row="file_row_number" if numbered else _COUNTED,
+        values=values,
+        repeated=frozenset(column for column in header if header.count(column) > 1),
+    )
 
 
 def _top_level(nodes: Sequence[tuple[str, int | None]]) -> list[str]:
@@ -121,7 +162,7 @@ def _top_level(nodes: Sequence[tuple[str, int | None]]) -> list[str]:
     return names
 
 
-def csv_table(name: str, path: str, head: bytes, *, delimiter: str) -> Table:
+def csv_table(source: SourceFile, index: int, path: str, head: bytes, *, delimiter: str) -> Table:
     """A CSV or TSV file with a header. Everything is text and an empty field is null; nothing is guessed.
 
     Columns are named by place, so that no header can clash with another in DuckDB, which folds case.
@@ -130,10 +171,10 @@ def csv_table(name: str, path: str, head: bytes, *, delimiter: str) -> Table:
         head: the beginning of the file.
     """
     zipped = head.startswith(_GZIP)
-    header = _header(name, head, delimiter, zipped=zipped)
+    header = _header(source.name, head, delimiter, zipped=zipped)
     repeated = {column for column in header if header.count(column) > 1}
-    columns = {
-        column: (f"c{place}", ColumnType("VARCHAR")) for place, column in enumerate(header) if column not in repeated
+    values: dict[Place, Value] = {
+        ("column", column): Value(f"c{place}", TEXT) for place, column in enumerate(header) if column not in repeated
     }
     places = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(header)))
     relation = (
@@ -141,27 +182,103 @@ def csv_table(name: str, path: str, head: bytes, *, delimiter: str) -> Table:
         "quote = '\"', escape = '\"', nullstr = '', strict_mode = true, null_padding = false, "
         f"compression = '{'gzip' if zipped else 'none'}', columns = {{{places}}})"
     )
-    return Table(name=name, relation=relation, row=_COUNTED, columns=columns, repeated=frozenset(repeated))
+    return _Base(source=source, index=index).table(
+        relation=relation, row=_COUNTED, values=values, repeated=frozenset(repeated)
+    )
 
 
-def json_table(name: str, path: str, head: bytes, fields: Sequence[SelectedField]) -> Table:
+def json_table(source: SourceFile, index: int, path: str, head: bytes, fields: Sequence[SelectedField]) -> Table:
     """A file of JSON lines: one object a line; a key that a line has not is null there."""
-    columns: dict[str, tuple[str, ColumnType]] = {}
-    for field in fields:
-        kind = ColumnType("JSON") if len(field.shape) > 1 else ColumnType("VARCHAR", len(field.shape))
-        if columns.setdefault(field.column, (quote_identifier(field.column), kind))[1] != kind:
+    if any(item.kind == "json_path" or item.transforms for item in fields):
+        return _whole_json(source, index, path, head)
+    columns: dict[str, ColumnType] = {}
+    for item in fields:
+        if item.kind != "column":
+            continue
+        kind = JSON if len(item.shape) > 1 else TEXT.listed(len(item.shape))
+        if columns.setdefault(item.column, kind) != kind:
             raise SourceFormatError(
-                name,
-                f"key '{field.column}' is read by two fields of different shapes",
-                facts={"got": field.name},
+                source.name,
+                f"key '{item.column}' is read by two fields of different shapes",
+                facts={"got": item.name},
                 remedy="give both the same arrayShape in the Croissant file",
             )
-    typed = ", ".join(f"{quote_literal(key)}: '{_spelled(kind)}'" for key, (_, kind) in columns.items())
-    relation = (
-        f"read_json({quote_literal(path)}, format = 'newline_delimited', records = true, ignore_errors = false, "
-        f"compression = '{'gzip' if head.startswith(_GZIP) else 'uncompressed'}', columns = {{{typed}}})"
+    if not columns:
+        return _whole_json(source, index, path, head)
+    typed = ", ".join(f"{quote_literal(key)}: '{_spelled(kind)}'" for key, kind in columns.items())
+    return _Base(source=source, index=index).table(
+        relation=f"read_json({quote_literal(path)}, {_json_options(head)}, records = true, columns = {{{typed}}})",
+        row=_COUNTED,
+        values={("column", key): Value(quote_identifier(key), kind) for key, kind in columns.items()},
     )
-    return Table(name=name, relation=relation, row=_COUNTED, columns=columns)
+
+
+def _whole_json(source: SourceFile, index: int, path: str, head: bytes) -> Table:
+    options = f"{_json_options(head)}, records = false, columns = {{'j': 'JSON'}}"
+    return _Base(source=source, index=index).table(
+        relation=f"read_json({quote_literal(path)}, {options})", row=_COUNTED, values={}, whole=Value("j", JSON)
+    )
+
+
+def _json_options(head: bytes) -> str:
+    compression = "gzip" if head.startswith(_GZIP) else "uncompressed"
+    return f"format = 'newline_delimited', ignore_errors = false, compression = '{compression}'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """A file that DuckDB cannot read itself, read into a Parquet file beside it.
+
+    Args:
+        places: what gave each of its columns `c0`, `c1`, …, in their order.
+        types: of these columns.
+    """
+
+    path: str
+    places: Sequence[Place]
+    types: Sequence[ColumnType] = field(default_factory=tuple)
+    truncates: bool = False
+
+
+def staged_table(source: SourceFile, index: int, staged: Staged) -> Table:
+    """What was read out of a file by other means than DuckDB's."""
+    pairs = zip(staged.places, staged.types, strict=True)
+    return _Base(source=source, index=index).table(
+        relation=f"read_parquet({quote_literal(staged.path)}, file_row_number = true)",
+        row="file_row_number",
+        values={place: Value(f"c{at}", kind) for at, (place, kind) in enumerate(pairs)},
+        truncates=staged.truncates,
+    )
+
+
+def files_table(sources: Sequence[tuple[int, SourceFile, str]], *, content: bool) -> Table:
+    """Files of which each is one row.
+
+    Args:
+        sources: (place among the plan's sources, source, path).
+        content: whether the bytes of the files are needed.
+    """
+    places = f"[{', '.join(str(index) for index, _, _ in sources)}]"
+    paths = [quote_literal(path) for _, _, path in sources]
+    values: dict[Place, Value] = {}
+    every = [file_columns(source) for _, source, _ in sources]
+    for place in every[0]:
+        values[place] = Value(f"([{', '.join(columns[place].sql for columns in every)}])[k]", TEXT)
+    if content:
+        # equal files have one path: each is read under its own number
+        reads = [f"SELECT {k} AS k, content FROM read_blob({path})" for k, path in enumerate(paths, start=1)]
+        relation = f"({' UNION ALL '.join(reads)})"
+        values["file_property", "content"] = Value("content", ColumnType("BLOB"))
+    else:
+        relation = f"(SELECT unnest(range(1, {len(sources) + 1})) AS k)"
+    return Table(
+        name=sources[0][1].name,
+        names=tuple(source.name for _, source, _ in sources),
+        src=f"({places})[k]",
+        relation=relation,
+        row="0",
+        values=values,
+    )
 
 
 def write_rows(data: InlineData, file: IO[str]) -> None:
@@ -180,6 +297,11 @@ def write_rows(data: InlineData, file: IO[str]) -> None:
                 facts={"got": error},
                 remedy="write null where there is no number",
             ) from error
+
+
+def _key_path(key: str) -> str:
+    quoted = key.replace("\\", "\\\\").replace('"', '\\"')
+    return f'$."{quoted}"'
 
 
 def _spelled(kind: ColumnType) -> str:

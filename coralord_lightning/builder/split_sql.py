@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coralord_lightning.spec.predicate import Predicate, quote_literal
-from coralord_lightning.spec.selection import DType, SelectedField, Selection, SplitRule
+from coralord_lightning.spec.selection import DType, Join, SelectedField, Selection, SplitRule
 
 __all__ = [
+    "Joined",
     "Rows",
     "Scan",
     "crowd_query",
+    "file_key",
     "in_one_group",
     "overlap_pairs",
     "overlap_query",
@@ -40,21 +42,33 @@ _KEY_TEXTS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """One source as SQL reads it.
+    """One source, or several read at once, as SQL reads it.
 
     Args:
-        index: its place among the plan's sources.
-        name: its logical name.
+        src: SQL of the source's place among the plan's sources.
+        key: SQL of the source's name as it keys a row, of `file_key`.
         relation: what stands after FROM.
         row: SQL of the row's number in the file, from 0.
         fields: field name -> expression.
+        keys: alias of a table that is joined by something here -> expression of that.
+        own_key: what this table is joined by; None for the selection's own files.
     """
 
-    index: int
-    name: str
+    src: str
+    key: str
     relation: str
     row: str
     fields: Mapping[str, str]
+    keys: Mapping[str, str] = field(default_factory=dict)
+    own_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """A table that is joined to the rows: all of its sources."""
+
+    join: Join
+    scans: Sequence[Scan]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +77,18 @@ class Rows:
 
     Args:
         scans: in the order of their rows.
+        joined: in the order they are joined; their rows come in the order of their sources.
     """
 
     selection: Selection
     scans: Sequence[Scan]
+    joined: Sequence[Joined] = ()
+
+    @property
+    def order(self) -> list[str]:
+        """What rows are in the order of."""
+        plain = [item.join.alias for item in self.joined if not item.join.nested]
+        return ["src", "pos", *(f"{alias}_{place}" for alias in plain for place in ("src", "pos"))]
 
     def alias(self, name: str) -> str:
         """What a field is called inside a query: by its place, so that no name can clash with another."""
@@ -78,16 +100,56 @@ class Rows:
 
     def relation(self, needed: Iterable[str], *, with_file: bool) -> str:
         """All rows before any condition: the needed fields, `src`, `pos` and, for file keys, `file`."""
-        names = [item.name for item in _all_fields(self.selection) if item.name in set(needed)]
-        return "\n  UNION ALL\n".join(self._select(scan, names, with_file=with_file) for scan in self.scans)
+        wanted = set(needed)
+        names = [item.name for item in _all_fields(self.selection) if item.name in wanted]
+        own = self._union(self.scans, [name for name in names if name in self.scans[0].fields], with_file=with_file)
+        if not self.joined:
+            return own
+        columns = [f"t.{self.alias(name)}" for name in names if name in self.scans[0].fields]
+        columns += ["t.src", "t.pos", *(["t.file"] if with_file else [])]
+        places = {"": "t"}
+        sql = f"  FROM (\n{own}\n  ) AS t"
+        for item in self.joined:
+            there = [name for name in names if name in item.scans[0].fields]
+            before = places[item.join.on[0].table]
+            alias = places[item.join.alias] = item.join.alias
+            sql += (
+                f"\n  LEFT JOIN (\n{self._joined_rows(item, there)}\n  ) AS {alias} ON {before}.k_{alias} = {alias}.k"
+            )
+            if item.join.nested:
+                columns += [f"coalesce({alias}.{self.alias(name)}, []) AS {self.alias(name)}" for name in there]
+            else:
+                columns += [f"{alias}.{self.alias(name)}" for name in there]
+                columns += [f"{alias}.src AS {alias}_src", f"{alias}.pos AS {alias}_pos"]
+        return f"  SELECT {', '.join(columns)}\n{sql}"
+
+    def _joined_rows(self, item: Joined, names: Sequence[str]) -> str:
+        """The rows of a joined table; of a nested one, a list of those that share a key."""
+        rows = self._union(item.scans, names, with_file=False)
+        if not item.join.nested:
+            return rows
+        lists = [f"list({self.alias(name)} ORDER BY src, pos) AS {self.alias(name)}" for name in names]
+        return f"  SELECT {', '.join(['k', *lists])} FROM (\n{rows}\n  ) GROUP BY k"
+
+    def _union(self, scans: Sequence[Scan], names: Sequence[str], *, with_file: bool) -> str:
+        return "\n  UNION ALL\n".join(self._select(scan, names, with_file=with_file) for scan in scans)
 
     def _select(self, scan: Scan, names: Sequence[str], *, with_file: bool) -> str:
         columns = [f"{scan.fields[name]} AS {self.alias(name)}" for name in names]
-        columns += [f"{scan.index} AS src", f"{scan.row} AS pos"]
+        columns += [f"{scan.src} AS src", f"{scan.row} AS pos"]
         if with_file:
-            columns.append(f"{quote_literal(_with_length('s' + scan.name))} AS file")
+            columns.append(f"{scan.key} AS file")
+        columns += [f"{sql} AS k_{alias}" for alias, sql in scan.keys.items()]
+        if scan.own_key is not None:
+            columns.append(f"{scan.own_key} AS k")
         listed = ",\n    ".join(columns)
         return f"  SELECT\n    {listed}\n  FROM {scan.relation}"
+
+
+def file_key(names: Sequence[str]) -> str:
+    """SQL of a file's name as it keys a row; of several files by `k`, their number from 1."""
+    literals = [quote_literal(_with_length("s" + name)) for name in names]
+    return literals[0] if len(literals) == 1 else f"([{', '.join(literals)}])[k]"
 
 
 def split_query(rows: Rows, split: str) -> str:
@@ -99,9 +161,9 @@ def split_query(rows: Rows, split: str) -> str:
     needed = {*names, *_condition_fields(selection, [rule]), *(key.field for key in selection.order_by)}
     sql = f"SELECT {', '.join([*map(rows.alias, names), 'src', 'pos'])}\n"
     sql += _from_where(rows, needed, [rule], [member] if member != "TRUE" else [])
-    if selection.order_by:
+    if selection.order_by or rows.joined:  # a join keeps no order
         keys = [f"{rows.alias(key.field)}{' DESC' * key.descending} NULLS LAST" for key in selection.order_by]
-        sql += f"\nORDER BY {', '.join([*keys, 'src', 'pos'])}"
+        sql += f"\nORDER BY {', '.join([*keys, *rows.order])}"
     return sql + (f"\nLIMIT {selection.limit}" if selection.limit is not None else "")
 
 

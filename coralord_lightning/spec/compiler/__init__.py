@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import replace
 
 from coralord_lightning.errors import (
     CroissantSyntaxError,
     DescriptorValueError,
     UnknownRecordSetError,
-    UnsupportedCroissantError,
     nearest,
 )
 from coralord_lightning.spec.compiler.scope import Scope
 from coralord_lightning.spec.compiler.splits import compile_splits
-from coralord_lightning.spec.croissant import CroissantDataset, Field, RecordSet
+from coralord_lightning.spec.compiler.tables import Edge
+from coralord_lightning.spec.croissant import CroissantDataset, RecordSet
 from coralord_lightning.spec.descriptor import SubsetDescriptor
-from coralord_lightning.spec.selection import Distribution, InlineData, OrderKey, Selection
+from coralord_lightning.spec.selection import Distribution, InlineData, Join, OrderKey, SelectedField, Selection
 
 __all__ = ["compile_selection"]
 
@@ -36,9 +36,12 @@ def compile_selection(descriptor: SubsetDescriptor, dataset: CroissantDataset) -
     splits, split_key = compile_splits(scope)
     shown = {item.name for item in fields}
     helpers = tuple(item for name, item in sorted(scope.reached.items()) if name not in shown)
+    joins = _joins(scope)
     return Selection(
         record_set=scope.record_set.id,
-        distribution=_distribution(scope),
+        distribution=_root(scope),
+        reading=scope.tables.reading(scope.tables.root),
+        joins=joins,
         fields=fields,
         helpers=helpers,
         where=where,
@@ -53,6 +56,8 @@ def _record_set(descriptor: SubsetDescriptor, dataset: CroissantDataset) -> Reco
     wanted, known = descriptor.record_set, dataset.record_sets
     found = [item for item in known if item.id == wanted]
     found = found or [item for item in known if wanted in (None, item.name)]
+    if wanted is None and len(found) > 1:  # rows that stand in the Croissant file are mostly lists of splits or classes
+        found = [item for item in found if item.data is None] or found
     if len(found) == 1:
         return found[0]
     names = [item.id for item in known]
@@ -83,7 +88,7 @@ def _wanted(scope: Scope) -> list[tuple[str, str]]:
     for name, key in asked:
         scope.find(name, key)
     ids = {scope.find(name, key).id: (name, key) for name, key in asked}
-    return [ids[item.id] for item in scope.record_set.fields if item.id in ids]
+    return [ids[item.id] for item in scope.fields if item.id in ids]
 
 
 def _order_key(scope: Scope, index: int, text: str) -> OrderKey:
@@ -92,7 +97,7 @@ def _order_key(scope: Scope, index: int, text: str) -> OrderKey:
     if not name or direction.lower() not in ("asc", "desc"):
         name, direction = text, "asc"
     item = scope.select(name.strip(), key)
-    if item.shape or item.dtype == "bytes":
+    if item.shape or item.dtype in ("bytes", "struct"):
         with scope.at(key):
             raise DescriptorValueError(
                 key,
@@ -103,33 +108,63 @@ def _order_key(scope: Scope, index: int, text: str) -> OrderKey:
     return OrderKey(field=item.name, descending=direction.lower() == "desc")
 
 
-def _distribution(scope: Scope) -> Distribution:
-    """The one file, file set or inline table that everything reached comes from."""
-    used = [item for item in scope.record_set.fields if item.name in scope.reached]
-    sources = Counter(item.file for item in used)
-    if len(sources) > 1:
-        common = sources.most_common(1)[0][0]
-        names = [item.name for item in used if item.file == common]
-        raise UnsupportedCroissantError(
+def _root(scope: Scope) -> Distribution:
+    """The files, or the inline rows, that the rows of the record set are."""
+    tables = scope.tables
+    if not tables.root:
+        raise CroissantSyntaxError(
             f"record set {scope.record_set.id}",
-            "has fields from several files, which would have to be joined; this release reads one",
-            facts={
-                "at": scope.descriptor.key_line("fields"),
-                "files": ", ".join(sorted(str(name or "data") for name in sources)),
-            },
-            remedy=f"fields: [{', '.join(names)}]",
+            "has no field that comes from a file, a record set or its own data, and so no rows",
+            facts={"at": scope.dataset.origin},
+            remedy='give its fields a "source", or the record set "data"',
         )
-    file = next(iter(sources), None)
-    if file is None:
-        return _inline(scope.record_set, used)
-    value = scope.dataset.files[file].value
-    if value is None:
-        raise AssertionError(file)  # select() has refused unsupported files
-    return value
+    return _used_part(scope, tables.root, "")
 
 
-def _inline(record_set: RecordSet, used: Iterable[Field]) -> InlineData:
-    """Inline rows with the used columns only: an edit of another column is no change."""
-    columns = [item.column for item in used]
-    rows = record_set.data.rows if record_set.data is not None else ()
-    return InlineData(rows=tuple({name: row[name] for name in columns if name in row} for row in rows))
+def _joins(scope: Scope) -> tuple[Join, ...]:
+    """The joins whose rows are needed: of tables that something comes from, and of those that may multiply rows."""
+    tables = scope.tables
+    wanted = {item.table for field in scope.reached.values() for item in _leaves(field)}
+    kept: list[Join] = []
+    for edge in reversed(tables.joins):
+        alias = scope.aliases[f"{edge.nested}/" if edge.nested else edge.right.table]
+        if alias not in wanted and (edge.is_key or edge.nested):
+            continue
+        left, right = _keys(scope, edge, alias)
+        wanted.add(left.table)
+        kept.append(
+            Join(
+                alias=alias,
+                distribution=_used_part(scope, edge.right.table, alias, right.column),
+                reading=tables.reading(edge.right.table),
+                on=(left, right),
+                nested=bool(edge.nested),
+            )
+        )
+    return tuple(reversed(kept))
+
+
+def _keys(scope: Scope, edge: Edge, alias: str) -> tuple[SelectedField, SelectedField]:
+    """The two keys of a join; as texts where one is a text."""
+    left, right = (scope.read(leaf, leaf.field) for leaf in (edge.left, edge.right))
+    if left.dtype != right.dtype and "text" in (left.dtype, right.dtype):
+        left, right = replace(left, dtype="text"), replace(right, dtype="text")
+    return left, replace(right, table=alias)
+
+
+def _leaves(item: SelectedField) -> Iterator[SelectedField]:
+    yield item
+    for child in item.children:
+        yield from _leaves(child)
+
+
+def _used_part(scope: Scope, table: str, alias: str, *keys: str) -> Distribution:
+    """A table's files; of inline rows the used columns only: an edit of another column is no change."""
+    found = scope.tables.distribution(table)
+    if not isinstance(found, InlineData):
+        return found
+    reached = [item for field in scope.reached.values() for item in _leaves(field)]
+    left = [edge.left.column for edge in scope.tables.joins if edge.left.table == table]
+    columns = {*keys, *left, *(item.column for item in reached if item.table == alias and item.kind == "column")}
+    columns |= {field.name for field in scope.fields if field.children and table == f"#{scope.record_set.id}"}
+    return InlineData(rows=tuple({name: row[name] for name in row if name in columns} for row in found.rows))

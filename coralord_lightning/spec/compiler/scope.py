@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from coralord_lightning.errors import (
     CoralError,
@@ -13,7 +15,8 @@ from coralord_lightning.errors import (
     UnsupportedCroissantError,
     nearest,
 )
-from coralord_lightning.spec.croissant import CroissantDataset, Field, RecordSet
+from coralord_lightning.spec.compiler.tables import Leaf, Tables, row_format
+from coralord_lightning.spec.croissant import CroissantDataset, Field, File, RecordSet
 from coralord_lightning.spec.descriptor import SubsetDescriptor
 from coralord_lightning.spec.predicate import Predicate, parse_predicate
 from coralord_lightning.spec.selection import SelectedField
@@ -21,7 +24,7 @@ from coralord_lightning.spec.selection import SelectedField
 __all__ = ["Scope"]
 
 
-@dataclass(slots=True)
+@dataclass  # without slots: what is costly is kept
 class Scope:
     """The record set that names of a descriptor are looked up in, and what they have reached so far."""
 
@@ -29,6 +32,16 @@ class Scope:
     dataset: CroissantDataset
     record_set: RecordSet
     reached: dict[str, SelectedField] = field(default_factory=dict)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The tables that the record set reads."""
+        return Tables(self.dataset, self.record_set)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """All its fields, with what other fields say of them."""
+        return self.tables.fields
 
     @property
     def names(self) -> list[str]:
@@ -51,7 +64,7 @@ class Scope:
             UnknownFieldError: there is none.
             DescriptorValueError: there are several.
         """
-        found = [item for item in self.record_set.fields if name in (item.name, item.id)]
+        found = [item for item in self.fields if name in (item.name, item.id)]
         if len(found) == 1:
             return found[0]
         with self.at(key):
@@ -86,21 +99,81 @@ class Scope:
             return self.reached[found.name]
         if self.names.count(found.name) > 1:
             self.find(found.name, key)
-        problems = list(found.unsupported)
-        if found.file is not None:
-            problems += self.dataset.files[found.file].unsupported
-        if problems or found.dtype is None:
+        problems = self._problems(found)
+        if problems:
             with self.at(key):
                 raise self._unsupported(found, problems)
-        item = SelectedField(name=found.name, column=found.column, dtype=found.dtype, shape=found.shape)
+        with self.at(key):
+            item = self.selected(found)
         self.reached[found.name] = item
         return item
 
-    def _unsupported(self, item: Field, problems: list[str]) -> CoralError:
-        def is_read(other: Field) -> bool:
-            return not other.unsupported and (other.file is None or not self.dataset.files[other.file].unsupported)
+    def selected(self, item: Field) -> SelectedField:
+        """A field as it is read, whatever the descriptor says."""
+        if item.children:
+            children = tuple(self.selected(child) for child in item.children)
+            table = self.aliases[f"{item.name}/"] if item.parent is not None else self._one_table(item, children)
+            shape = (-1,) if item.parent is not None else item.shape
+            return SelectedField(
+                name=item.name,
+                column="",
+                dtype="struct",
+                shape=shape,
+                children=_within(children, table) if item.parent is not None else children,
+                table=table,
+            )
+        return self.read(self.tables.leaf(item), item)
 
-        readable = [other.name for other in self.record_set.fields if is_read(other)]
+    def _one_table(self, item: Field, children: Iterable[SelectedField]) -> str:
+        """The table that all subfields come from.
+
+        Raises:
+            UnsupportedCroissantError: there are several.
+        """
+        tables = {child.table for child in children if child.kind != "constant"}
+        if len(tables) > 1:
+            raise self._unsupported(item, ["subfields from several files, joined"])
+        return next(iter(tables), "")
+
+    def read(self, leaf: Leaf, item: Field) -> SelectedField:
+        """What a leaf gives, as a field."""
+        constant = json.dumps(leaf.field.value[0]) if leaf.field.value is not None else None
+        return SelectedField(
+            name=item.name,
+            column=leaf.column if constant is None else constant,
+            dtype=item.dtype or "text",
+            shape=item.shape,
+            kind=leaf.kind,
+            transforms=leaf.transforms,
+            table=self.aliases.get(leaf.table, ""),
+        )
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """What joined tables are called in a selection: by @id; a nested one by `field/`: it may be joined as well."""
+        with self.at("record_set"):
+            joins = self.tables.joins
+        return {
+            f"{edge.nested}/" if edge.nested else edge.right.table: f"t{number}"
+            for number, edge in enumerate(joins, start=1)
+        }
+
+    def _problems(self, item: Field) -> list[str]:
+        """Why a field cannot be read."""
+        if item.unsupported:
+            return list(item.unsupported)
+        if item.children:
+            return [reason for child in item.children for reason in self._problems(child)]
+        leaf = self.tables.leaf(item)
+        if not leaf.table or leaf.table.startswith("#"):
+            return [] if item.dtype is not None else ["a data type"]
+        file = self.dataset.files[leaf.table]
+        if file.value is None:
+            return list(file.unsupported)
+        return _format_problems(leaf, file) or ([] if item.dtype is not None else ["a data type"])
+
+    def _unsupported(self, item: Field, problems: list[str]) -> CoralError:
+        readable = [other.name for other in self.fields if not self._problems(other)]
         return UnsupportedCroissantError(
             f"field {item.id}",
             "needs of Croissant what this release does not read",
@@ -123,9 +196,33 @@ class Scope:
     @property
     def _dtypes(self) -> dict[str, str]:
         return {
-            item.name: f"{item.dtype}[]" if item.shape else item.dtype or "unsupported"
-            for item in self.record_set.fields
+            item.name: f"{item.dtype}[]" if item.shape or item.children else item.dtype or "unsupported"
+            for item in self.fields
         }
+
+
+def _within(children: Iterable[SelectedField], table: str) -> tuple[SelectedField, ...]:
+    """Subfields of a nested record set: those of the joined table are of its own alias there."""
+    if not table:
+        return tuple(children)
+    return tuple(
+        replace(child, table=table, children=_within(child.children, table)) if child.kind != "constant" else child
+        for child in children
+    )
+
+
+_ROWS = frozenset({"parquet", "csv", "tsv", "jsonl", "json", "arff"})
+_PATHS = frozenset({"jsonl", "json"})
+
+
+def _format_problems(leaf: Leaf, file: File) -> list[str]:
+    format_ = row_format(file.value) if file.value is not None else "any"
+    said = file.said or "left out"
+    if leaf.kind == "column" and format_ not in _ROWS:
+        return [f"columns of the encodingFormat {said} (Parquet, CSV, TSV, JSON, JSON lines and ARFF have columns)"]
+    if leaf.kind == "json_path" and format_ not in _PATHS:
+        return [f"a jsonPath into the encodingFormat {said} (JSON and JSON lines have paths)"]
+    return []
 
 
 def _corrected(descriptor: SubsetDescriptor, leaf: str, wrong: str, right: str) -> str:

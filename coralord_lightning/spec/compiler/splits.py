@@ -55,7 +55,7 @@ def _grouped(scope: Scope, rule: SplitRule) -> SplitRule:
     }
     if rule.bounds in (None, (0, _SPACE)):
         return rule  # all of it, however it would be divided
-    return replace(rule, **found)
+    return replace(rule, group_by=found["group_by"], stratify_by=found["stratify_by"])
 
 
 def _check_agreement(scope: Scope, asked: Mapping[str, SplitOptions]) -> None:
@@ -135,10 +135,10 @@ def _too_much(scope: Scope, asked: Mapping[str, SplitOptions], group: str, end: 
 
 def _of_split(scope: Scope, value: str, key: str) -> Predicate:
     """Rows of one split of the Croissant file: `<split field> = value`."""
-    found = [item for item in scope.record_set.fields if item.is_split]
+    found = [item for item in scope.fields if item.is_split]
     if len(found) != 1:
-        texts = [item for item in scope.record_set.fields if item.dtype == "text"]
-        column = (found or texts or scope.record_set.fields)[0].name
+        texts = [item for item in scope.fields if item.dtype == "text"]
+        column = (found or texts or scope.fields)[0].name
         raise SplitError(
             key,
             f"record set {scope.record_set.id!r} has {'no cr:Split field' if not found else 'several cr:Split fields'}",
@@ -224,7 +224,7 @@ def _key_field(scope: Scope, name: str, key: str, option: str = "split_key") -> 
     if item.shape or item.dtype not in _KEY_DTYPES:
         fitting = [
             other.name
-            for other in scope.record_set.fields
+            for other in scope.fields
             if other.dtype in _KEY_DTYPES and not other.shape and not other.unsupported
         ]
         raise SplitError(

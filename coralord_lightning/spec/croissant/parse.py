@@ -12,6 +12,10 @@ from coralord_lightning.spec.croissant.terms import Node, check_size, read_conte
 
 __all__ = ["parse_croissant"]
 
+_STRUCTURE = frozenset(
+    {"@context", "@type", "@id", "sc:distribution", "cr:distribution", "cr:recordSet", "cr:isLiveDataset"}
+)
+
 
 def parse_croissant(document: object, *, origin: str) -> CroissantDataset:
     """Read a dataset's description. What we do not support is kept as a reason on its node, not raised here.
@@ -39,6 +43,8 @@ def parse_croissant(document: object, *, origin: str) -> CroissantDataset:
         name=dataset.text("sc:name") or origin,
         files=files,
         record_sets=parse_record_sets(dataset, files),
+        metadata={term: value for term, value in dataset.terms.items() if term not in _STRUCTURE},
+        is_live=dataset.get("cr:isLiveDataset") in (True, "true", "True"),
     )
 
 

@@ -21,16 +21,25 @@ _NAMESPACES = {
     "mlcommons.org/croissant/1.0/": "cr:",
     "mlcommons.org/croissant/1.1/": "cr:",
     "mlcommons.org/schema/": "cr:",
+    "mlcommons.org/croissant/RAI/": "rai:",
+    "www.w3.org/ns/prov#": "prov:",
+    "purl.org/dc/terms/": "dct:",
 }
 _CROISSANT_TERMS = frozenset(
     {
-        "arrayShape", "column", "containedIn", "data", "dataType", "excludes", "extract", "field", "fileObject",
-        "fileProperty", "fileSet", "format", "includes", "isArray", "jsonPath", "key", "md5", "parentField", "path",
-        "recordSet", "references", "regex", "repeated", "replace", "separator", "source", "subField", "transform",
-        "unArchive", "readLines", "value", "delimiter",
+        "annotation", "arrayShape", "citeAs", "column", "containedIn", "data", "dataType", "delimiter",
+        "equivalentProperty", "examples", "excludes", "extract", "field", "fileObject", "fileProperty", "fileSet",
+        "format", "includes", "isArray", "isLiveDataset", "jsonPath", "jsonQuery", "key", "md5", "parentField", "path",
+        "readLines", "recordSet", "references", "regex", "repeated", "replace", "samplingRate", "sdVersion",
+        "separator", "source", "subField", "transform", "unArchive", "value",
     }
 )  # fmt: skip
-_UNLISTED = frozenset({"arrayShape", "containedIn", "excludes", "isArray"})
+_UNLISTED = frozenset(
+    {
+        "annotation", "arrayShape", "containedIn", "delimiter", "equivalentProperty", "excludes", "isArray",
+        "jsonQuery", "readLines", "samplingRate", "sdVersion", "unArchive", "value",
+    }
+)  # fmt: skip
 """Terms that the official contexts of version 1.0 forgot, and that mean nothing in schema.org: read all the same."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
