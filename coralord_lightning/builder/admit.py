@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from coralord_lightning.builder.measure import Meter
 from coralord_lightning.spec.digest import ContentHasher, arrow_schema, canonical_batch, columns_of
 from coralord_lightning.spec.manifest import Column, Shard, SplitPart
 
@@ -72,11 +73,12 @@ def admit_file(
         if expect is not None:
             _require_equal(expect, columns)
         hasher = ContentHasher(columns)
+        meter = Meter(columns)
         shards = []
-        batches = _checked(reader, arrow_schema(columns), hasher)
+        batches = _checked(reader, arrow_schema(columns), hasher, meter)
         for number, batch in enumerate(cut_shards(batches, shard_bytes)):
             shards.append(_write_shard(batch, out_dir, f"{prefix}-{number:05d}.arrow"))
-        return columns, SplitPart(shards=tuple(shards), blocks=hasher.finish())
+        return columns, SplitPart(shards=tuple(shards), blocks=hasher.finish(), tallies=meter.finish())
 
 
 def cut_shards(batches: Iterable[pa.RecordBatch], shard_bytes: int) -> Iterator[pa.RecordBatch]:
@@ -150,14 +152,15 @@ def _combined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
-def _checked(reader: Any, schema: pa.Schema, hasher: ContentHasher) -> Iterator[pa.RecordBatch]:
-    """Validated batches in canonical types; the hasher sees them pass."""
+def _checked(reader: Any, schema: pa.Schema, hasher: ContentHasher, meter: Meter) -> Iterator[pa.RecordBatch]:
+    """Validated batches in canonical types; the hasher and the meter see them pass."""
     for batch in reader:
         batch.validate(full=True)
         plain = canonical_batch(batch)
         plain.validate(full=True)
         plain = pa.RecordBatch.from_arrays(plain.columns, schema=schema)
         hasher.update(plain)
+        meter.update(plain)
         yield plain
 
 

@@ -5,13 +5,14 @@ What it acts through is handed in as Protocols; `workspace` puts the real ones t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from coralord_lightning.builder.admission import Admission
+from coralord_lightning.builder.refine_errors import unlike_forms
 from coralord_lightning.builder.runners.base import Runner, Sandbox, Session, Task
 from coralord_lightning.builder.staging import stage_code, write_batches
 from coralord_lightning.errors import EmptySelectionError
@@ -19,8 +20,13 @@ from coralord_lightning.spec.digest import content_digest
 from coralord_lightning.spec.fingerprint import partition_key
 from coralord_lightning.spec.manifest import Column, Manifest, PartitionRecord, Shard, SplitPart
 from coralord_lightning.spec.plan import Job, Partition
+from coralord_lightning.spec.selection import SelectedField
+from coralord_lightning.spec.statistics import FieldStatistics, merge_tallies
 
-__all__ = ["Built", "Extractor", "PartitionStore", "Progress", "Tools", "build"]
+if TYPE_CHECKING:
+    from coralord_lightning.builder.refine import Refiner
+
+__all__ = ["Built", "Extractor", "PartitionStore", "Progress", "Tools", "assemble", "build", "common_forms"]
 
 
 class Progress(Protocol):
@@ -78,6 +84,14 @@ class Extractor(Protocol):
         """Selected rows that no split takes."""
         ...
 
+    def distinct(self, partition: Partition, field: str, *, at_most: int) -> list[str]:
+        """The texts of a field in the rows of all splits, sorted; more than `at_most` where there are more."""
+        ...
+
+    def place_of(self, partition: Partition, split: str, row: int) -> tuple[str, int] | None:
+        """The source's name and the row in it of one row of what `read` gives."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
@@ -113,30 +127,38 @@ def build(job: Job, tools: Tools, *, created_at: str) -> Built:
         CoralError: whatever extraction, pipeline, admission or store found wrong; finished partitions are kept.
     """
     plan = job.canonical
-    keys = [partition_key(plan, index) for index in range(len(job.plan.partitions))]
+    classes = _classes(job, tools)
+    keys = [partition_key(plan, index, _found(job, classes)) for index in range(len(job.plan.partitions))]
     tools.progress.phase("looking for finished partitions")
     records = {key: record for key in keys if (record := tools.store.lookup_partition(key)) is not None}
     missing = [index for index, key in enumerate(keys) if key not in records]
     isolation: Mapping[str, Any] | None = None
     if missing:
+        refining = _Refining(classes=classes, forms=common_forms(records.values()))
         expect = next((record.columns for record in records.values() if record.columns), None)
-        with _Bench.open(job, tools, expect) as bench:
+        with _Bench.open(job, tools, expect, refining) as bench:
             tools.progress.start(len(missing))
             for index in missing:
                 records[keys[index]] = bench.make(keys[index], index)
             isolation = bench.isolation
-    manifest = assemble(job, [records[key] for key in keys], isolation, created_at)
+    manifest = assemble(job, [records[key] for key in keys], isolation, created_at, classes)
     return Built(manifest=manifest, partitions_built=len(missing), partitions_reused=len(keys) - len(missing))
 
 
 def assemble(
-    job: Job, records: list[PartitionRecord], isolation: Mapping[str, Any] | None, created_at: str
+    job: Job,
+    records: list[PartitionRecord],
+    isolation: Mapping[str, Any] | None,
+    created_at: str,
+    classes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Manifest:
     """Put finished partitions together to one version. Pure.
 
     Raises:
         EmptySelectionError: no partition has a row.
+        SourceFormatError: partitions hold pictures of different shapes, or sounds of different rates.
     """
+    common_forms(records)
     columns = next((record.columns for record in records if record.columns), None)
     if columns is None:
         raise EmptySelectionError(
@@ -155,12 +177,87 @@ def assemble(
         content_digest=content_digest(columns, blocks),
         created_at=created_at,
         columns=columns,
-        splits=splits,
+        splits={name: tuple(replace(part, tallies=None) for part in parts) for name, parts in splits.items()},
         partitions=tuple(record.key for record in records),
         plan=job.canonical,
         unassigned_rows=sum(record.unassigned_rows for record in records),
         isolation=isolation,
+        classes=classes or {},
+        statistics=_statistics(splits),
     )
+
+
+def common_forms(records: Iterable[PartitionRecord]) -> dict[str, Mapping[str, Any]]:
+    """What decoded values turned out to be, the same in all partitions. Pure.
+
+    Raises:
+        SourceFormatError: it is not the same.
+    """
+    forms: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        for name, form in record.forms.items():
+            if forms.setdefault(name, form) != form:
+                raise unlike_forms(name, forms[name], form)
+    return forms
+
+
+def _statistics(splits: Mapping[str, tuple[SplitPart, ...]]) -> dict[str, dict[str, FieldStatistics]]:
+    """By split and column; nothing for a split with a part that nobody has counted."""
+    out = {}
+    for name, parts in splits.items():
+        counted = [part.tallies for part in parts if part.num_rows]
+        tallies = [part for part in counted if part is not None]
+        if tallies and len(tallies) == len(counted):
+            out[name] = {column: tally.statistics() for column, tally in merge_tallies(tallies).items()}
+    return out
+
+
+def _classes(job: Job, tools: Tools) -> dict[str, tuple[str, ...]]:
+    """Field -> its classes, of every field with `encode`: as given, else the values of all rows, sorted."""
+    asked = [item for item in job.plan.selection.fields if item.refine is not None and item.refine.encode is not None]
+    given = {item.name: item.refine.classes for item in asked if item.refine is not None}
+    if None not in given.values():
+        return {name: known for name, known in given.items() if known is not None}
+    tools.progress.phase("looking for classes")
+    with tools.store.temp_dir() as folder, tools.open_extractor(job, folder) as extractor:
+        return {item.name: given[item.name] or _values_of(item, job, extractor) for item in asked}
+
+
+def _values_of(item: SelectedField, job: Job, extractor: Extractor) -> tuple[str, ...]:
+    from coralord_lightning.builder.refine_errors import MAX_CLASSES, too_many_classes
+
+    fill = item.refine.fill if item.refine is not None and item.refine.nulls == "fill" else None
+    found = {fill} if isinstance(fill, str) else set()
+    for partition in job.plan.partitions:
+        found |= set(extractor.distinct(partition, item.name, at_most=MAX_CLASSES))
+        if len(found) > MAX_CLASSES:
+            raise too_many_classes(item, at_least=len(found))
+    return tuple(sorted(found))
+
+
+def _found(job: Job, classes: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The classes that the plan does not give: they come from the rows of all partitions."""
+    given = {item.name for item in job.plan.selection.fields if item.refine is not None and item.refine.classes}
+    return {name: known for name, known in classes.items() if name not in given}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refining:
+    """What refining needs beside the selection."""
+
+    classes: Mapping[str, tuple[str, ...]]
+    forms: Mapping[str, Mapping[str, Any]]
+
+    def open(self, job: Job, stack: ExitStack) -> Refiner | None:
+        from coralord_lightning.builder.refine import Refiner, needs_refining
+
+        fields = job.plan.selection.fields
+        if not needs_refining(fields):
+            return None
+        from coralord_lightning.builder.decode import Decoder
+
+        decoder = stack.enter_context(Decoder())
+        return Refiner(fields, decoder=decoder, bounds=job.plan.batch, classes=self.classes, forms=self.forms)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -172,22 +269,24 @@ class _Bench:
     folder: Path
     extractor: Extractor
     admission: Admission
+    refiner: Refiner | None
     session: Session | None
     expect: tuple[Column, ...] | None
     stack: ExitStack
 
     @classmethod
-    def open(cls, job: Job, tools: Tools, expect: tuple[Column, ...] | None) -> _Bench:
+    def open(cls, job: Job, tools: Tools, expect: tuple[Column, ...] | None, refining: _Refining) -> _Bench:
         with ExitStack() as stack:
             folder = stack.enter_context(tools.store.temp_dir())
             for name in ("code", "in", "out", "shards", "spill"):
                 (folder / name).mkdir()
             extractor = stack.enter_context(tools.open_extractor(job, folder / "spill"))
             admission = stack.enter_context(Admission(folder / "shards"))
+            refiner = refining.open(job, stack)
             session = _open_session(job, tools, folder, stack)
             return cls(
                 job=job, tools=tools, folder=folder, extractor=extractor, admission=admission,
-                session=session, expect=expect, stack=stack.pop_all(),
+                refiner=refiner, session=session, expect=expect, stack=stack.pop_all(),
             )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -216,6 +315,7 @@ class _Bench:
             columns=self.expect if any(part.num_rows for part in parts.values()) else None,
             splits={name: self._keep(part) for name, part in parts.items()},  # all of it, or nothing
             unassigned_rows=self.extractor.count_unassigned(partition),
+            forms={} if self.refiner is None else self.refiner.take_forms(),
         )
         self.tools.store.publish_partition(record)
         size_bytes = sum(shard.size_bytes for part in parts.values() for shard in part.shards)
@@ -227,7 +327,7 @@ class _Bench:
         """Extract, run and admit one split of one partition; nothing runs over no rows."""
         source, output = self.folder / "in" / f"{stem}.arrow", self.folder / "out" / f"{stem}.arrow"
         direct = self.session is None
-        if not write_batches(self.extractor.read(partition, split), output if direct else source):
+        if not write_batches(self._rows(partition, split, label), output if direct else source):
             return SplitPart()
         if self.session is not None:
             self.session.run(Task(input=source.name, output=output.name, label=label))
@@ -237,6 +337,17 @@ class _Bench:
         if admitted.part.num_rows:
             self.expect = admitted.columns
         return admitted.part
+
+    def _rows(self, partition: Partition, split: str, label: str) -> Any:
+        """The rows of one split of one partition, as the pipeline gets them."""
+        rows = self.extractor.read(partition, split)
+        if self.refiner is None:
+            return rows
+        from coralord_lightning.builder.refine import Origin
+
+        extractor = self.extractor
+        origin = Origin(label=label, locate=lambda row: extractor.place_of(partition, split, row))
+        return self.refiner.refine(rows, origin)
 
     def _keep(self, part: SplitPart) -> SplitPart:
         """Hand finished shards over to the store."""

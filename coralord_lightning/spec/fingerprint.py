@@ -7,7 +7,7 @@ so that `1` and `1.0`, which may give other data, give other fingerprints.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rfc8785
@@ -56,10 +56,16 @@ def fingerprint(plan: Json) -> str:
     return hashlib.sha256(canonical_bytes(plan)).hexdigest()
 
 
-def partition_key(plan: Mapping[str, Json], index: int) -> str:
-    """Key of one partition of a canonical plan: everything that decides its rows, and no other partition's inputs."""
+def partition_key(plan: Mapping[str, Json], index: int, classes: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Key of one partition of a canonical plan: everything that decides its rows, and no other partition's inputs.
+
+    Args:
+        classes: field -> its classes, where the rows of all partitions decide them.
+    """
     part = plan["partitions"][index]
     own = {key: value for key, value in plan.items() if key != "partitions"}
     own["sources"] = [plan["sources"][source] for source in part["sources"]]
     own["partition"] = {key: value for key, value in part.items() if key != "sources"}
+    if classes:
+        own["classes"] = {name: list(known) for name, known in classes.items()}
     return hashlib.sha256(canonical_bytes(own)).hexdigest()

@@ -10,6 +10,7 @@ from typing import Any
 import rfc8785
 
 from coralord_lightning.errors import ManifestCorruptError
+from coralord_lightning.spec.statistics import FieldStatistics, Tally
 
 __all__ = ["Block", "Column", "Manifest", "PartitionRecord", "Shard", "SplitPart", "parse_manifest"]
 
@@ -66,26 +67,38 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitPart:
-    """What one partition gives to one split, in row order."""
+    """What one partition gives to one split, in row order.
+
+    Args:
+        tallies: what its values come to, by column; None where an older release built it, and in manifests, which have
+            the sum of all partitions.
+    """
 
     shards: tuple[Shard, ...] = ()
     blocks: tuple[Block, ...] = ()
+    tallies: Mapping[str, Tally] | None = None
 
     @property
     def num_rows(self) -> int:
         return sum(shard.num_rows for shard in self.shards)
 
     def to_json(self) -> Json:
-        return {
+        out: dict[str, Json] = {
             "shards": [shard.to_json() for shard in self.shards],
             "blocks": [[block.num_rows, block.sha256] for block in self.blocks],
         }
+        if self.tallies is not None:
+            out["tallies"] = {name: tally.to_json() for name, tally in self.tallies.items()}
+        return out
 
     @classmethod
     def from_json(cls, value: Json) -> SplitPart:
         return cls(
             shards=tuple(Shard.from_json(item) for item in value["shards"]),
             blocks=tuple(Block(num_rows=rows, sha256=digest) for rows, digest in value["blocks"]),
+            tallies={name: Tally.from_json(item) for name, item in value["tallies"].items()}
+            if "tallies" in value
+            else None,
         )
 
 
@@ -96,15 +109,18 @@ class PartitionRecord:
     Args:
         columns: None where the partition gave no row to any split.
         unassigned_rows: selected rows that are in no split.
+        forms: field -> what its decoded values were, where the descriptor left that open.
     """
 
     key: str
     columns: tuple[Column, ...] | None
     splits: Mapping[str, SplitPart]
     unassigned_rows: int = 0
+    forms: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
 
     def to_json(self) -> Json:
-        return {
+        forms = {"forms": {name: dict(form) for name, form in self.forms.items()}} if self.forms else {}
+        return forms | {
             "key": self.key,
             "columns": None if self.columns is None else [column.to_json() for column in self.columns],
             "splits": {name: part.to_json() for name, part in self.splits.items()},
@@ -119,6 +135,7 @@ class PartitionRecord:
             columns=None if columns is None else tuple(Column.from_json(item) for item in columns),
             splits={name: SplitPart.from_json(part) for name, part in value["splits"].items()},
             unassigned_rows=value["unassigned_rows"],
+            forms=value.get("forms", {}),
         )
 
 
@@ -132,6 +149,8 @@ class Manifest:
         partitions: partition keys, in the order of `plan["partitions"]`.
         plan: the whole canonical plan.
         isolation: what the runner says it enforced; None without a pipeline.
+        classes: field -> its classes in the order of their numbers, of every field with `encode: category`.
+        statistics: split -> column -> what its values come to; a split that an older release built in part has none.
     """
 
     fingerprint: str
@@ -143,6 +162,8 @@ class Manifest:
     plan: Mapping[str, Json]
     unassigned_rows: int = 0
     isolation: Mapping[str, Json] | None = None
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    statistics: Mapping[str, Mapping[str, FieldStatistics]] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
 
     @property
@@ -181,6 +202,13 @@ class Manifest:
         }
         if self.isolation is not None:
             body["isolation"] = dict(self.isolation)
+        if self.classes:
+            body["classes"] = {name: list(known) for name, known in self.classes.items()}
+        if self.statistics:
+            body["statistics"] = {
+                split: {name: item.to_json() for name, item in columns.items()}
+                for split, columns in self.statistics.items()
+            }
         return body | {"checksum": _checksum(body)}
 
 
@@ -194,7 +222,8 @@ def parse_manifest(body: Json, *, origin: str) -> Manifest:
     """
     known = {
         "format", "fingerprint", "content_digest", "created_at", "num_rows", "unassigned_rows", "columns",
-        "splits", "partitions", "plan", "isolation", "checksum",
+        "splits", "partitions", "plan", "isolation", "classes", "statistics",
+        "checksum",
     }  # fmt: skip
     try:
         stated = body["checksum"]
@@ -213,6 +242,11 @@ def parse_manifest(body: Json, *, origin: str) -> Manifest:
             plan=dict(body["plan"]),
             unassigned_rows=body["unassigned_rows"],
             isolation=body.get("isolation"),
+            classes={name: tuple(known) for name, known in body.get("classes", {}).items()},
+            statistics={
+                split: {name: FieldStatistics.from_json(item) for name, item in columns.items()}
+                for split, columns in body.get("statistics", {}).items()
+            },
             extra={key: value for key, value in rest.items() if key not in known},
         )
         if manifest.num_rows != body["num_rows"]:
