@@ -1,0 +1,89 @@
+"""What a machine's administrator allows at most: `[limits]` of the system file. Never lifted by a later layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from coralord_lightning.errors import ConfigError, nearest
+
+__all__ = ["SiteLimits", "parse_bytes", "parse_limits"]
+
+_UNITS = {"": 1} | {
+    name + ending: base**power
+    for power, name in enumerate("kmgtp", start=1)
+    for ending, base in (("", 1024), ("b", 1000), ("ib", 1024))
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteLimits:
+    """Limits of this machine.
+
+    Args:
+        max_fetch: bytes that one command may fetch.
+        lock_private_hosts: only `allow_private_hosts` of these limits counts, and `allow_private` is ruled out.
+        allow_private_hosts: see there.
+        file: where they are set.
+    """
+
+    max_fetch: int | None = None
+    lock_private_hosts: bool = False
+    allow_private_hosts: frozenset[str] = frozenset()
+    file: Path | None = None
+
+
+def parse_limits(value: Any, *, file: Path) -> SiteLimits:
+    """The table `[limits]` of the system file.
+
+    Raises:
+        ConfigError: a limit is unknown or has a value of the wrong kind.
+    """
+    known = [item.name for item in fields(SiteLimits) if item.name != "file"]
+    if not isinstance(value, Mapping):
+        raise _bad(file, "limits", "a table", "write [limits]")
+    for key in value:
+        if key not in known:
+            raise _bad(file, f"limits.{key}", ", ".join(known), f"rename it to '{nearest(key, known) or known[0]}'")
+    hosts = value.get("allow_private_hosts", [])
+    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
+        raise _bad(file, "limits.allow_private_hosts", "a list of texts", 'allow_private_hosts = ["host"]')
+    locked = value.get("lock_private_hosts", False)
+    if not isinstance(locked, bool):
+        raise _bad(file, "limits.lock_private_hosts", "true or false", "lock_private_hosts = true")
+    most = value.get("max_fetch")
+    return SiteLimits(
+        max_fetch=None if most is None else parse_bytes(most, subject="limits.max_fetch"),
+        lock_private_hosts=locked,
+        allow_private_hosts=frozenset(hosts),
+        file=file,
+    )
+
+
+def parse_bytes(value: Any, *, subject: str) -> int:
+    """A number of bytes, or a text like `50GB` (powers of 1000) or `1GiB`, `4g` (powers of 1024).
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    found = (
+        re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s*([a-z]*)", value.strip().lower()) if isinstance(value, str) else None
+    )
+    if found is None or found[2].removesuffix("bytes") not in _UNITS | {"b": 1}:
+        raise ConfigError(
+            subject, "is no number of bytes", facts={"got": repr(value)}, remedy=f'{subject.split(".")[-1]} = "50GB"'
+        )
+    return (
+        int(float(found[1]) * _UNITS.get(found[2].removesuffix("bytes"), 1))
+        if "." in found[1]
+        else int(found[1]) * _UNITS.get(found[2].removesuffix("bytes"), 1)
+    )
+
+
+def _bad(file: Path, subject: str, expected: str, remedy: str) -> ConfigError:
+    return ConfigError(subject, "cannot be used", facts={"file": file, "expected": expected}, remedy=remedy)
