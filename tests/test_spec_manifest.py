@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from coralord_lightning.errors import ManifestCorruptError
 from coralord_lightning.spec.manifest import Column, PartitionRecord, Shard, parse_manifest
+from coralord_lightning.spec.statistics import FieldStatistics
 from stored import COLUMNS, bad_manifest, manifest_of, part_of, record_of, sha
 
 A = Shard(path="objects/aa/a.arrow", num_rows=3, size_bytes=10, sha256=sha("a"))
@@ -27,7 +28,10 @@ def example(**changes):
     [
         {},
         {"isolation": {"network": "none"}},
-        {"extra": {"classes": {"species": ["a", "b"]}}},
+        {"extra": {"later": {"species": ["a", "b"]}}},
+        {"classes": {"species": ("a", "b")}},
+        {"statistics": {"train": {"x": FieldStatistics(kind="int", count=2, min=-1, max=2**64 - 1, distinct={3: 2})}}},
+        {"statistics": {"train": {"x": FieldStatistics(kind="float", count=2, min=1e16, mean=-0.1, std=2.0, nan=1)}}},
         {"columns": (Column(name="image", type="uint8", shape=(3, 28)),), "unassigned_rows": 5},
     ],
 )
