@@ -151,7 +151,7 @@ class CheckedBackend(httpcore.NetworkBackend):
             ForbiddenSourceError: the host has no public address and is not allowed by configuration.
         """
         failure: Exception | None = None
-        for address in self._resolve(host, port):
+        for address in self.resolve(host, port):
             try:
                 return self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.NetworkError, httpcore.TimeoutException) as error:
@@ -161,7 +161,7 @@ class CheckedBackend(httpcore.NetworkBackend):
     def sleep(self, seconds: float) -> None:
         self._inner.sleep(seconds)
 
-    def _resolve(self, host: str, port: int) -> list[str]:
+    def resolve(self, host: str, port: int) -> list[str]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:

@@ -21,11 +21,13 @@ from coralord_lightning.spec.plan import LocalFile, Location, SourceFile
 from coralord_lightning.spec.selection import FileFormat, FileObject, FileSet
 
 __all__ = [
+    "file_format",
     "list_set",
     "nothing_matched",
     "pin_beneath",
     "pin_mapped",
     "require_declared",
+    "require_patterns",
     "require_relative",
     "require_unchanged",
     "resolve_file",

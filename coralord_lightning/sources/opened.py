@@ -6,22 +6,24 @@ A purely local dataset imports neither httpx nor fsspec.
 from __future__ import annotations
 
 import hashlib
-import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
-from urllib.parse import quote, urljoin
 
 from coralord_lightning.config import Config
-from coralord_lightning.errors import ForbiddenSourceError, UnsupportedCroissantError
+from coralord_lightning.sources.archives import ArchiveLimits
+from coralord_lightning.sources.candidates import Candidate, Lister, pin_all
+from coralord_lightning.sources.doors import SourceDoors, at_endpoint
 from coralord_lightning.sources.hashes import HashCache
-from coralord_lightning.sources.local import require_unchanged, resolve_file, resolve_set
+from coralord_lightning.sources.local import require_unchanged
+from coralord_lightning.sources.pins import LockedPins
 from coralord_lightning.sources.texts import FetchedText, fetch_text, is_address, read_local_text, recall_text
 from coralord_lightning.spec.fingerprint import canonical, canonical_bytes
 from coralord_lightning.spec.lock import LockedSource
 from coralord_lightning.spec.plan import Location, SourceFile
-from coralord_lightning.spec.selection import Distribution, FileObject, FileSet, InlineData
+from coralord_lightning.spec.selection import Distribution, InlineData
 
 if TYPE_CHECKING:
     from coralord_lightning.sources.http import HttpClient
@@ -40,6 +42,7 @@ def open_sources(
     offline: bool = False,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.time,
+    limits: ArchiveLimits | None = None,
 ) -> Sources:
     """Open the sources of one run; nothing is touched yet.
 
@@ -47,8 +50,10 @@ def open_sources(
         cache_dir: where hashes and downloads are kept; made when first needed.
         offline: every request raises OfflineError.
         sleep, clock: for waiting between tries of a request.
+        limits: what an archive may hold.
     """
-    return Sources(config, cache_dir=cache_dir, offline=offline, sleep=sleep, clock=clock)
+    allowed = limits or ArchiveLimits()
+    return Sources(config, cache_dir=cache_dir, offline=offline, sleep=sleep, clock=clock, limits=allowed)
 
 
 class Sources:
@@ -62,6 +67,7 @@ class Sources:
         offline: bool,
         sleep: Callable[[float], None],
         clock: Callable[[], float],
+        limits: ArchiveLimits,
     ) -> None:
         self._config = config
         self._cache_dir = cache_dir
@@ -69,9 +75,21 @@ class Sources:
         self._sleep = sleep
         self._clock = clock
         self._hashes = HashCache(cache_dir / "hashes", clock_ns=lambda: int(clock() * 1e9))
+        self._making = threading.RLock()  # files are pinned by several threads, with one client
         self._client: HttpClient | None = None
         self._filesystems: list[CoralFileSystem] = []
         self._remotes: RemoteFiles | None = None
+        self._limits = limits
+        self._doors = SourceDoors(
+            config,
+            cache_dir=cache_dir,
+            hashes=self._hashes,
+            client=self._http,
+            remotes=lambda: self.remotes,
+            offline=offline,
+            clock=clock,
+            limits=limits,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +100,8 @@ class Sources:
     @property
     def bytes_fetched(self) -> int:
         """Bytes of bodies received so far, by whatever request."""
-        return self._client.bytes_fetched if self._client is not None else 0
+        by_http = self._client.bytes_fetched if self._client is not None else 0
+        return by_http + self._doors.bytes_fetched
 
     @property
     def hashes(self) -> HashCache:
@@ -98,6 +117,7 @@ class Sources:
         """End connections and drop what was kept for them."""
         for filesystem in self._filesystems:
             filesystem.close()
+        self._doors.close()
         if self._client is not None:
             self._client.close()
 
@@ -117,28 +137,50 @@ class Sources:
         kept = recall_text(reference, sha256, self._cache_dir) if sha256 is not None else None
         return kept or fetch_text(reference, self._http(), self._cache_dir)
 
-    def resolve(self, distribution: Distribution, *, base: str | Path, pinned: Iterable[LockedSource] = ()) -> Resolved:
-        """Pin the files of a distribution, in their order.
+    def candidates(
+        self,
+        distribution: Distribution,
+        *,
+        base: str | Path,
+        pinned: Iterable[LockedSource] = (),
+        mapping: Mapping[str, Path] | None = None,
+    ) -> tuple[Candidate, ...]:
+        """List the files that a distribution may give, in their order; each is pinned when its `pin` is called.
+
+        Archives and repositories that they lie in are fetched and listed; no member is unpacked.
 
         Args:
             base: `FetchedText.base` of the Croissant file.
             pinned: what a lock says of remote files; those are taken as it says, without a request.
+            mapping: FileObject @id -> absolute path of a file or folder that stands for it; see `require_mapped`.
+        Raises:
+            SourceError: nothing is meant, or what holds the files is missing, forbidden, damaged or out of reach.
+        """
+        if isinstance(distribution, InlineData):
+            source = _inline_source(distribution)
+            return (Candidate(name=source.name, path="", size_bytes=source.size_bytes, pin=lambda: (source, None)),)
+        pins = LockedPins(sources=tuple(pinned))
+        lister = Lister(doors=self._doors, base=base, pins=pins, mapping=mapping or {}, limits=self._limits)
+        return lister.list(distribution)
+
+    def resolve(
+        self,
+        distribution: Distribution,
+        *,
+        base: str | Path,
+        pinned: Iterable[LockedSource] = (),
+        mapping: Mapping[str, Path] | None = None,
+    ) -> Resolved:
+        """Pin all files of a distribution, in their order, several remote ones at once.
+
+        Args:
+            base, pinned, mapping: as of `candidates`.
         Returns:
             Each source and where it lies; None for rows that stand in the Croissant file itself.
         Raises:
             SourceError: a file is missing, forbidden, not the declared one, or out of reach.
         """
-        if isinstance(distribution, InlineData):
-            return ((_inline_source(distribution), None),)
-        if isinstance(distribution, FileObject):
-            if is_address(distribution.content_url):
-                return (self._pin_remote(distribution, distribution.content_url, pinned),)
-            if isinstance(base, str):
-                return (self._pin_remote(distribution, _joined(base, distribution), pinned),)
-            return (resolve_file(distribution, root=base, hashes=self._hashes),)
-        if isinstance(base, str):
-            raise _no_listing(distribution)
-        return resolve_set(distribution, root=base, hashes=self._hashes)
+        return pin_all(self.candidates(distribution, base=base, pinned=pinned, mapping=mapping))
 
     def require_unchanged(self, files: Iterable[tuple[SourceFile, Location]]) -> None:
         """Check that local files still are what was pinned: call it after they were read.
@@ -150,53 +192,27 @@ class Sources:
 
     def filesystem(self, locations: Mapping[str, Location]) -> CoralFileSystem:
         """A file system `coral://` of the remote ones among `locations`, for DuckDB."""
-        filesystem = self.remotes.filesystem(locations)
+        filesystem = self.remotes.filesystem(at_endpoint(locations, self._config))
         self._filesystems.append(filesystem)
         return filesystem
-
-    def _pin_remote(self, node: FileObject, url: str, pinned: Iterable[LockedSource]) -> tuple[SourceFile, Location]:
-        from coralord_lightning.sources.pinning import Wanted
-
-        wanted = Wanted(name=node.id, format=node.format, url=url, sha256=node.sha256, md5=node.md5, live=node.live)
-        return self.remotes.pin(wanted, pinned=pinned)
 
     @property
     def remotes(self) -> RemoteFiles:
         """What pins and reads remote files."""
-        if self._remotes is None:
-            from coralord_lightning.sources.pinning import RemoteFiles
+        from coralord_lightning.sources.pinning import RemoteFiles
 
-            self._remotes = RemoteFiles(self._http, cache_dir=self._cache_dir, hashes=self._hashes)
-        return self._remotes
+        with self._making:
+            if self._remotes is None:
+                self._remotes = RemoteFiles(self._http, cache_dir=self._cache_dir, hashes=self._hashes)
+            return self._remotes
 
     def _http(self) -> HttpClient:
-        if self._client is None:
-            from coralord_lightning.sources.http import HttpClient
+        from coralord_lightning.sources.http import HttpClient
 
-            self._client = HttpClient(self._config, offline=self._offline, sleep=self._sleep, clock=self._clock)
-        return self._client
-
-
-def _joined(base: str, node: FileObject) -> str:
-    """The address of a relative `contentUrl` in a remote Croissant file; it must stay on that site, and no file."""
-    url = node.content_url
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url) or "\\" in url or "\0" in url:
-        raise ForbiddenSourceError(
-            node.id,
-            "a remote Croissant file may name http(s) addresses only",
-            facts={"got": repr(url)},
-            remedy="download the Croissant file and its data into one folder, and name that file in the descriptor",
-        )
-    return urljoin(base, quote(url, safe="/%?=&:@!$'()*+,;~-._"))
-
-
-def _no_listing(node: FileSet) -> UnsupportedCroissantError:
-    return UnsupportedCroissantError(
-        node.id,
-        "a FileSet in a remote Croissant file cannot be listed: http knows no folders",
-        facts={"includes": ", ".join(node.includes)},
-        remedy="name the files as FileObjects, or download the Croissant file and its data into one folder",
-    )
+        with self._making:
+            if self._client is None:
+                self._client = HttpClient(self._config, offline=self._offline, sleep=self._sleep, clock=self._clock)
+            return self._client
 
 
 def _inline_source(data: InlineData) -> SourceFile:
