@@ -1,4 +1,7 @@
-"""Which files a selection can need, by their names alone: a split that a name says opens only its own. Opens no file."""
+"""Which files a selection can need, by their names alone: a split that names tell opens only its own files.
+
+Opens no file.
+"""
 
 from __future__ import annotations
 

@@ -201,6 +201,8 @@ class Job:
         code: relative path -> source text of the pipeline and its local modules.
         files: relative path -> where the extra input lies.
         source_names: relative path -> how to show it to the user in a traceback.
+        metadata: what the dataset says of itself (licence, citation, RAI, provenance); goes into the manifest, never
+            into the fingerprint.
     """
 
     name: str
@@ -211,6 +213,7 @@ class Job:
     files: Mapping[str, Path] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     source_names: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def located(self) -> tuple[tuple[SourceFile, Location], ...]:

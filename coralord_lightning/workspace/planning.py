@@ -20,7 +20,7 @@ from coralord_lightning.errors import (
     UsageError,
     nearest,
 )
-from coralord_lightning.sources import FetchedText, Sources
+from coralord_lightning.sources import FetchedText, Sources, require_mapped
 from coralord_lightning.spec.code import Closure, code_digest, import_closure, require_function
 from coralord_lightning.spec.compiler import compile_selection
 from coralord_lightning.spec.croissant import parse_croissant
@@ -32,12 +32,11 @@ from coralord_lightning.spec.plan import (
     Job,
     Limits,
     Location,
-    Partition,
     PipelinePlan,
     Plan,
-    SourceFile,
 )
 from coralord_lightning.spec.selection import Selection
+from coralord_lightning.workspace.files import partitions_of, resolve_files
 
 __all__ = ["DescriptorLike", "Planned", "folder_of", "plan_job", "read_descriptor"]
 
@@ -112,17 +111,21 @@ def plan_job(
     """
     reference = asked.croissant or "files"
     text = _croissant_text(asked, sources, pins)
-    selection = compile_selection(asked, parse_croissant(_decode(text, reference), origin=reference))
+    dataset = parse_croissant(_decode(text, reference), origin=reference)
+    mapping = _mapping(asked)
+    require_mapped(mapping, dataset.files)
+    selection = compile_selection(asked, dataset)
     pinned = pins.sources if pins is not None else ()
-    resolved = sources.resolve(selection.distribution, base=text.base, pinned=pinned)
+    resolved = resolve_files(selection, sources, text=text, pinned=pinned, mapping=mapping)
     files = tuple(source for source, _ in resolved)
     closure, pipeline, extra = _pipeline(asked, sources)
     plan = Plan(
         selection=selection,
         sources=files,
-        partitions=_partitions(selection, files, pipeline),
+        partitions=partitions_of(selection, files, pipeline),
         pipeline=pipeline,
         environment=None if pipeline is None else environment(asked, closure.imports, pins),
+        decoders=_decoders(selection),
     )
     locations: dict[str, Location] = {source.name: place for source, place in resolved if place is not None}
     job = Job(
@@ -134,6 +137,7 @@ def plan_job(
         files=extra,
         limits=_limits(asked),
         source_names={name: os.path.relpath(asked.base_dir / name) for name in closure.code},
+        metadata=dataset.metadata,
     )
     return Planned(job=job, descriptor=asked, croissant=text, pins=pins)
 
@@ -258,14 +262,18 @@ def _decode(text: FetchedText, reference: str) -> Any:
         ) from error
 
 
-def _partitions(
-    selection: Selection, files: tuple[SourceFile, ...], pipeline: PipelinePlan | None
-) -> tuple[Partition, ...]:
-    """One partition a file; one of them all where the selection or the pipeline looks at the whole."""
-    whole = selection.limit is not None or bool(selection.order_by)
-    if whole or (pipeline is not None and pipeline.per == "dataset"):
-        return (Partition(sources=tuple(range(len(files)))),)
-    return tuple(Partition(sources=(index,)) for index in range(len(files)))
+def _mapping(asked: SubsetDescriptor) -> dict[str, Path]:
+    """What stands for a FileObject here, by its @id: the user's own word, which may leave the descriptor's folder."""
+    return {name: asked.base_dir / Path(path).expanduser() for name, path in (asked.mapping or {}).items()}
+
+
+def _decoders(selection: Selection) -> dict[str, str]:
+    """Versions of the libraries that decode a field; nothing is imported where none does."""
+    if not any(item.refine is not None and item.refine.decode for item in selection.fields):
+        return {}
+    from coralord_lightning.builder.decode import decoder_versions
+
+    return decoder_versions(selection.fields)
 
 
 def _pipeline(asked: SubsetDescriptor, sources: Sources) -> tuple[Closure, PipelinePlan | None, dict[str, Path]]:
