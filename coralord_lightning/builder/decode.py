@@ -171,11 +171,11 @@ class Decoder:
             if not header["ok"]:
                 raise Undecodable(int(rows[header["row"]]), header)
             return header, self._take(header["size_bytes"], deadline)
-        except (OSError, EOFError):
-            row, answer = self._post_mortem()
         except TimeoutError:
             row, answer = self._noted(), {"kind": "memory", "message": "it took too long"}
             self._end()
+        except (OSError, EOFError):
+            row, answer = self._post_mortem()
         except BaseException as error:
             if not isinstance(error, Undecodable):  # half an answer is still to come: nobody could read the next one
                 self._end()
