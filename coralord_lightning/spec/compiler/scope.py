@@ -15,6 +15,7 @@ from coralord_lightning.errors import (
     UnsupportedCroissantError,
     nearest,
 )
+from coralord_lightning.spec.compiler.refinements import refined
 from coralord_lightning.spec.compiler.tables import Leaf, Tables, row_format
 from coralord_lightning.spec.croissant import CroissantDataset, Field, File, RecordSet
 from coralord_lightning.spec.descriptor import SubsetDescriptor
@@ -104,7 +105,7 @@ class Scope:
             with self.at(key):
                 raise self._unsupported(found, problems)
         with self.at(key):
-            item = self.selected(found)
+            item = refined(self.descriptor, self.selected(found), found.id)
         self.reached[found.name] = item
         return item
 
