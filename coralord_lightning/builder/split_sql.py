@@ -156,7 +156,9 @@ def split_query(rows: Rows, split: str) -> str:
     """The rows of one split in their order: the selection's fields, then `src` and `pos`."""
     selection = rows.selection
     rule = next(item for item in selection.splits if item.name == split)
-    member = _member(rows, rule)
+    # on its own, a condition need not take null for false: as it stands, DuckDB leaves row groups unread by it
+    alone = rule.claims if rule.bounds is None else None
+    member = _member(rows, rule) if alone is None else alone.to_sql(rows.alias)
     names = [item.name for item in selection.fields]
     needed = {*names, *_condition_fields(selection, [rule]), *(key.field for key in selection.order_by)}
     sql = f"SELECT {', '.join([*map(rows.alias, names), 'src', 'pos'])}\n"

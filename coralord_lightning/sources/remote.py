@@ -111,14 +111,26 @@ class CoralFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
 
 
 class _Handle(io.RawIOBase):
-    """One reader's position in a file; holds nothing that must be closed."""
+    """Readers' positions in a file, one a thread; holds nothing that must be closed.
+
+    DuckDB shares a handle among threads that read at once, each by a seek and a read: with one position for all, one
+    would read where another sought.
+    """
 
     def __init__(self, fs: CoralFileSystem, path: str, size_bytes: int) -> None:
         super().__init__()
         self._fs = fs
         self._path = path
         self._size_bytes = size_bytes
-        self._at = 0
+        self._own = threading.local()
+
+    @property
+    def _at(self) -> int:
+        return getattr(self._own, "at", 0)
+
+    @_at.setter
+    def _at(self, at: int) -> None:
+        self._own.at = at
 
     def readable(self) -> bool:
         return True

@@ -9,4 +9,4 @@ FROM (
   FROM read_parquet('/data/a.parquet', file_row_number = true)
 ) AS t
 WHERE (((f1 % 2) = 0) AND (f1 < 8))
-  AND coalesce((f2 = 'test'), FALSE)
+  AND (f2 = 'test')

@@ -19,6 +19,6 @@ FROM (
   FROM read_parquet('/data/b.parquet', file_row_number = true)
 ) AS t
 WHERE (((f1 % 2) = 0) AND (f1 < 8))
-  AND coalesce((f2 = 'test'), FALSE)
+  AND (f2 = 'test')
 ORDER BY f1 DESC NULLS LAST, f3 NULLS LAST, src, pos
 LIMIT 10
