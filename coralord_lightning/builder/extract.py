@@ -38,6 +38,7 @@ from coralord_lightning.spec.selection import Distribution, InlineData, Selectio
 
 __all__ = ["Extractor", "RemoteReader", "open_extractor"]
 
+_GATHER_BYTES = 4 * 1024 * 1024
 _GLOB = frozenset("*?[")
 _MAX_PAIRS = 64
 _MAX_CROWD = 8
@@ -236,13 +237,20 @@ class Extractor:
     def _reshaped(self, stream: Any) -> Iterator[pa.RecordBatch]:
         fields = self._selection.fields
         check = _OrderCheck(self._selection)
-        while True:
-            with self._complaints.translated():
-                batch = next(stream, None)
-            if batch is None:
-                return
+        while waiting := self._gathered(stream):
+            batch = pa.concat_batches(waiting) if len(waiting) > 1 else waiting[0]
             check.take(batch.column(len(fields)), batch.column(len(fields) + 1))
             yield reshape(batch.select(range(len(fields))), fields)
+
+    def _gathered(self, stream: Any) -> list[pa.RecordBatch]:
+        """The next batches of a stream: a few megabytes at once cost less than many small ones."""
+        found: list[pa.RecordBatch] = []
+        size = 0
+        with self._complaints.translated():
+            while size < _GATHER_BYTES and (batch := next(stream, None)) is not None:
+                found.append(batch)
+                size += max(batch.nbytes, 1)
+        return found
 
     def _rows(self, partition: Partition) -> Rows:
         with self._complaints.translated():

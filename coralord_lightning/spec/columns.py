@@ -7,6 +7,7 @@ column's `shape`.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -75,6 +76,7 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
     return pa.schema(fields)
 
 
+@functools.lru_cache(maxsize=64)  # asked for every batch
 def canonical_schema(schema: pa.Schema) -> pa.Schema:
     """The canonical form of a schema, without metadata."""
     return arrow_schema(columns_of(schema))
@@ -87,6 +89,8 @@ def canonical_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
         TypeError: a column's type is not supported; the message names the column.
     """
     schema = canonical_schema(batch.schema)
+    if schema.equals(batch.schema, check_metadata=True):
+        return batch
     return pa.RecordBatch.from_arrays([_canonical_array(column) for column in batch.columns], schema=schema)
 
 
