@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from coralord_lightning.spec.statistics import FieldStatistics
     from coralord_lightning.stream.loader import CoralLoader
     from coralord_lightning.workspace.planning import DescriptorLike
 
@@ -97,6 +98,16 @@ class Dataset:
     def __repr__(self) -> str:
         splits = ", ".join(f"{name}: {rows}" for name, rows in self.version.splits.items())
         return f"Dataset({self.version.name or 'pinned'} {self.version.fingerprint[:12]}, {splits})"
+
+    @property
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """Field -> its classes in the order of their numbers, of every field with `encode: category`."""
+        return self.version.classes
+
+    @property
+    def stats(self) -> Mapping[str, Mapping[str, FieldStatistics]]:
+        """Split -> field -> statistics: `data.stats["train"]["image"].mean`."""
+        return self.version.statistics
 
     def table(self, split: str) -> pa.Table:
         """One split as a memory-mapped table, without a copy; tensors are nested FixedSizeList columns.

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from coralord_lightning.datamodule.arguments import (
@@ -32,6 +31,7 @@ from coralord_lightning.stream.state import MARKER, Position, saved_state
 from coralord_lightning.tracking import log_version, require_key_is_free
 
 if TYPE_CHECKING:
+    from coralord_lightning.spec.statistics import FieldStatistics
     from coralord_lightning.workspace import Version
 
 __all__ = ["CoralDataModule"]
@@ -162,12 +162,16 @@ class CoralDataModule(LightningDataModule):
     @property
     def classes(self) -> Mapping[str, Sequence[str]]:
         """Field -> its classes, where the descriptor encodes categories."""
-        return MappingProxyType(dict(self.version.manifest.extra.get("classes", {})))
+        return self.version.classes
 
     @property
-    def stats(self) -> Mapping[str, Any]:
-        """Field -> statistics over the training split."""
-        return MappingProxyType(dict(self.version.manifest.extra.get("stats", {})))
+    def stats(self) -> Mapping[str, FieldStatistics]:
+        """Field -> statistics over the training split: `dm.stats["image"].mean`.
+
+        Raises:
+            UsageError: nobody has counted it.
+        """
+        return self.version.stats("train")
 
     def prepare_data(self) -> None:
         """Resolve the version and build it if it is stale or missing; called in one process a node.

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from coralord_lightning.errors import UsageError
 from coralord_lightning.spec.fingerprint import plain
 from coralord_lightning.spec.manifest import Manifest
+from coralord_lightning.spec.statistics import FieldStatistics
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,6 +62,31 @@ class Version:
     def plan(self) -> dict[str, Any]:
         """Everything that decided the data, as plain values."""
         return dict(plain(self.manifest.plan))
+
+    @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        """Field -> its classes in the order of their numbers, of every field with `encode: category`."""
+        return MappingProxyType(dict(self.manifest.classes))
+
+    @property
+    def statistics(self) -> Mapping[str, Mapping[str, FieldStatistics]]:
+        """Split -> field -> what its values come to; a split of a version that an older release built has none."""
+        return MappingProxyType({split: MappingProxyType(dict(of)) for split, of in self.manifest.statistics.items()})
+
+    def stats(self, split: str) -> Mapping[str, FieldStatistics]:
+        """Field -> what its values in one split come to.
+
+        Raises:
+            UsageError: nobody has counted that split, or it has no row.
+        """
+        if split not in self.manifest.statistics:
+            raise UsageError(
+                "stats",
+                f"nothing is known of split '{split}': it has no row, or an older release built it",
+                facts={"known": ", ".join(self.manifest.statistics) or "no split", "splits": ", ".join(self.splits)},
+                remedy="coral build DESCRIPTOR --home NEW_HOME     # this release counts what it builds",
+            )
+        return self.statistics[split]
 
     @property
     def schema(self) -> pa.Schema:
