@@ -142,9 +142,6 @@ def test_the_remedy_is_taken(options: str, item: SelectedField) -> None:
     if key == "fields":
         assert made("{}", item) is None
         return
-    others = (
-        [part for part in options[1:-1].split(", ") if not part.startswith(f"{key}:")] if "[" not in options else []
-    )
     inside = options[1:-1]
     if key == "shape":
         inside = inside.partition(", shape")[0]
@@ -152,7 +149,7 @@ def test_the_remedy_is_taken(options: str, item: SelectedField) -> None:
         inside = inside.replace(", layout: HWC", "")
     elif key == "fill":
         inside = inside.partition(", fill")[0]
-    assert made(f"{{{inside}, {key}: {value}}}", item) is not None, others
+    assert made(f"{{{inside}, {key}: {value}}}", item) is not None
 
 
 def test_a_mask_whose_column_is_there_already_is_refused() -> None:
