@@ -135,9 +135,7 @@ class SourceDoors:
 
 def hub_endpoint(config: Config) -> str:
     """Where the hub is asked, as this site has set it."""
-    from coralord_lightning.sources.hub import PUBLIC_HUB
-
-    return str(getattr(config, "hf_endpoint", None) or PUBLIC_HUB).rstrip("/")
+    return config.hf_endpoint.rstrip("/")
 
 
 def at_endpoint(locations: Mapping[str, Location], config: Config) -> dict[str, Location]:
