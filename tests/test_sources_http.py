@@ -20,9 +20,10 @@ from coralord_lightning.errors import (
     SourceMissingError,
     UpstreamError,
 )
-from coralord_lightning.sources.address import CheckedBackend, is_global
+from coralord_lightning.sources.address import is_global
 from coralord_lightning.sources.fetch import read_all, read_range, read_state
 from coralord_lightning.sources.http import HttpClient, _next_hop
+from coralord_lightning.sources.transport import CheckedBackend, Policy
 from web import Site, answer, serve
 
 NOW = 1_700_000_000.0
@@ -47,6 +48,10 @@ def client(naps: list[float]) -> Iterator[HttpClient]:
     found.close()
 
 
+def policy(*allowed: str) -> Policy:
+    return Policy(Config(home=Path("/nowhere"), allow_private_hosts=frozenset(allowed)))
+
+
 def get(client: HttpClient, url: str) -> bytes:
     return read_all(client, url, subject="data", limit=10_000)[0]
 
@@ -61,7 +66,7 @@ def test_every_body_byte_is_counted_those_of_failed_tries_too(site: Site, client
     site.scripts["/c.json"] = [answer(503, b"busy"), answer(200, b"{", {"Content-Length": "2"})]
 
     assert get(client, f"{site.url}/c.json") == b"{}"
-    assert client.bytes_fetched == site.body_bytes - len(b"busy")  # the body of a refusal is not read
+    assert client.bytes_fetched == site.body_bytes
     assert naps == [0.5, 1.0]
 
 
@@ -192,11 +197,11 @@ def test_a_name_is_resolved_once_and_the_checked_address_connected(monkeypatch: 
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with pytest.raises(ForbiddenSourceError, match="allow_private_hosts"):
-        CheckedBackend([]).connect_tcp("mixed.example", port, timeout=1)
+        CheckedBackend(policy()).connect_tcp("mixed.example", port, timeout=1)
     with pytest.raises(httpcore.ConnectError):
-        CheckedBackend([]).connect_tcp("none.example", port, timeout=1)
+        CheckedBackend(policy()).connect_tcp("none.example", port, timeout=1)
     answers["mixed.example"].pop(0)
-    CheckedBackend(["MIXED.example"]).connect_tcp("mixed.example", port, timeout=1).close()
+    CheckedBackend(policy("MIXED.example")).connect_tcp("mixed.example", port, timeout=1).close()
     assert asked == ["mixed.example", "none.example", "mixed.example", "127.0.0.1"]
 
 

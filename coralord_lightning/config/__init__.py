@@ -152,10 +152,7 @@ def _read_file(path: Path, env: Mapping[str, str], *, system: bool) -> dict[str,
         raise ConfigError(
             str(path), "is not readable as TOML", facts={"got": error}, remedy=f"mend {path}, or move it away"
         ) from error
-    if system and "limits" in values:
-        limits = {"limits": parse_limits(values.pop("limits"), file=path)}
-    else:
-        limits = {}
+    limits = {"limits": parse_limits(values.pop("limits"), file=path)} if system and "limits" in values else {}
     known = [item.name for item in fields(Config) if item.name not in _NOT_IN_FILES]
     for key in values:
         if key not in known:
@@ -197,10 +194,14 @@ def _parse(values: dict[str, Any]) -> Config:
     if values.get("max_fetch") is not None:
         values["max_fetch"] = parse_bytes(values["max_fetch"], subject="max_fetch")
     config = replace(Config(home=values["home"]), **values)
-    kinds: dict[str, type | UnionType] = {"base_image": str, "lock_timeout_s": int | float, "allow_private": bool}
-    for name, kind in kinds.items():
+    kinds: dict[str, tuple[type | UnionType, str]] = {
+        "base_image": (str, "text"),
+        "lock_timeout_s": (int | float, "number"),
+        "allow_private": (bool, "boolean"),
+    }
+    for name, (kind, called) in kinds.items():
         if not isinstance(getattr(config, name), kind):
-            raise _wrong_kind(name, values[name], {str: "text", bool: "true or false"}.get(kind, "number"))
+            raise _wrong_kind(name, values[name], called)
     for name in ("hf_endpoint", "gs_endpoint"):
         require_endpoint(name, getattr(config, name))
     if config.allow_private and config.limits.lock_private_hosts:
@@ -215,8 +216,5 @@ def _parse(values: dict[str, Any]) -> Config:
 
 def _wrong_kind(name: str, got: Any, expected: str) -> ConfigError:
     return ConfigError(
-        name,
-        "has a value of the wrong kind",
-        facts={"got": repr(got)},
-        remedy=f"set {name} to a {expected}" if expected != "true or false" else f"set {name} to true or false",
+        name, "has a value of the wrong kind", facts={"got": repr(got)}, remedy=f"set {name} to a {expected}"
     )

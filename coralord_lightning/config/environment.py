@@ -1,4 +1,4 @@
-"""What other tools' environment variables say: proxies, keys of S3, the hub's token. Given the variables; reads none."""
+"""What other tools' environment variables say: proxies, keys of S3, the hub's token. Reads none itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def from_environment(env: Mapping[str, str], credentials: Mapping[str, Credentia
 
 
 def parse_proxies(value: Any, *, where: str) -> dict[str, Secret]:
-    """ "http" and "https" -> the proxy for these addresses.
+    """The proxies by the scheme of what they are for.
 
     Raises:
         ConfigError: a proxy is none of http or https; the error does not show its password.

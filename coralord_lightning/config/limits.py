@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from coralord_lightning.errors import ConfigError, nearest
 
 __all__ = ["SiteLimits", "parse_bytes", "parse_limits"]
 
-_UNITS = {"": 1} | {
+_UNITS = {"": 1, "b": 1} | {
     name + ending: base**power
     for power, name in enumerate("kmgtp", start=1)
     for ending, base in (("", 1024), ("b", 1000), ("ib", 1024))
@@ -71,18 +72,12 @@ def parse_bytes(value: Any, *, subject: str) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    found = (
-        re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s*([a-z]*)", value.strip().lower()) if isinstance(value, str) else None
-    )
-    if found is None or found[2].removesuffix("bytes") not in _UNITS | {"b": 1}:
-        raise ConfigError(
-            subject, "is no number of bytes", facts={"got": repr(value)}, remedy=f'{subject.split(".")[-1]} = "50GB"'
-        )
-    return (
-        int(float(found[1]) * _UNITS.get(found[2].removesuffix("bytes"), 1))
-        if "." in found[1]
-        else int(found[1]) * _UNITS.get(found[2].removesuffix("bytes"), 1)
-    )
+    text = value.strip().lower() if isinstance(value, str) else ""
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s*([a-z]*)", text)
+    if found is None or found[2] not in _UNITS:
+        example = f'{subject.rpartition(".")[2]} = "50GB"'
+        raise ConfigError(subject, "is no number of bytes", facts={"got": repr(value)}, remedy=example)
+    return int(Decimal(found[1]) * _UNITS[found[2]])
 
 
 def _bad(file: Path, subject: str, expected: str, remedy: str) -> ConfigError:

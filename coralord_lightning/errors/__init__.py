@@ -22,7 +22,8 @@ CoralError
 │   ├── SourceFormatError          CORAL-E0403
 │   ├── UpstreamError              CORAL-E0404   exit 6
 │   ├── ForbiddenSourceError       CORAL-E0405
-│   └── OfflineError               CORAL-E0406   exit 6
+│   ├── OfflineError               CORAL-E0406   exit 6
+│   └── FetchLimitError            CORAL-E0407
 ├── BuildError                     CORAL-E0500
 │   ├── PipelineNotFoundError      CORAL-E0501
 │   ├── PipelineFailedError        CORAL-E0502
@@ -60,6 +61,7 @@ from coralord_lightning.errors.inputs import (
     DescriptorNotFoundError,
     DescriptorSyntaxError,
     DescriptorValueError,
+    FetchLimitError,
     ForbiddenSourceError,
     NotYetSupportedError,
     OfflineError,
@@ -115,6 +117,7 @@ __all__ = [
     "DescriptorValueError",
     "EmptySelectionError",
     "EngineUnreachableError",
+    "FetchLimitError",
     "ForbiddenSourceError",
     "ImageNotFoundError",
     "LockConflictError",

@@ -15,6 +15,7 @@ __all__ = [
     "DescriptorNotFoundError",
     "DescriptorSyntaxError",
     "DescriptorValueError",
+    "FetchLimitError",
     "ForbiddenSourceError",
     "NotYetSupportedError",
     "OfflineError",
@@ -166,3 +167,9 @@ class OfflineError(SourceError):
 
     code: ClassVar[str] = "CORAL-E0406"
     exit_code: ClassVar[int] = 6
+
+
+class FetchLimitError(SourceError):
+    """More would be fetched than was allowed."""
+
+    code: ClassVar[str] = "CORAL-E0407"

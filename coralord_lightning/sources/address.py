@@ -1,4 +1,4 @@
-"""Which addresses a request may go to, and how an address is shown. Resolves names, never speaks HTTP."""
+"""Which addresses a request may go to, and how an address is shown. Resolves names, never connects."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urljoin, urlsplit, urlunsplit
 
 import httpcore
 
 from coralord_lightning.errors import ForbiddenSourceError
 
 __all__ = [
-    "CheckedBackend",
     "is_global",
+    "join",
+    "lookup_host",
     "origin",
     "public_url",
     "redact",
     "require_http",
+    "require_public",
     "split_userinfo",
     "with_userinfo",
 ]
 
 _PORTS = {"http": 80, "https": 443}
+_BUCKETS = frozenset({"s3", "gs"})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _SECRET = re.compile(
     r"x-(amz|goog|ms)-.*|.*(signature|token|password|secret|api_?key|credential).*|sig|key|auth|sv|se|sp|sr|st|spr"
@@ -34,9 +37,11 @@ _SECRET = re.compile(
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def require_http(url: str, *, subject: str) -> str:
+def require_http(url: str, *, subject: str, buckets: bool = True) -> str:
     """The address, if it is one that a dataset may name.
 
+    Args:
+        buckets: s3 and gs will do too; a redirect leads to neither.
     Raises:
         ForbiddenSourceError: another scheme, no host, or characters that parsers read differently.
     """
@@ -45,12 +50,13 @@ def require_http(url: str, *, subject: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
-    if parts.scheme.lower() in _PORTS and host and not re.search(r"[\x00-\x20\x7f\\]", url):
+    known = parts.scheme.lower() in _PORTS or (buckets and parts.scheme.lower() in _BUCKETS)
+    if known and host and not re.search(r"[\x00-\x20\x7f\\]", url):
         return url
     raise ForbiddenSourceError(
         subject,
         "is no address that a dataset may name",
-        facts={"got": redact(url), "expected": "http:// or https:// and a host"},
+        facts={"got": redact(url), "expected": "https, http, s3 or gs, and a host"},
         remedy="give an http(s) address, or copy the file beside the Croissant file and give its relative path",
     )
 
@@ -126,55 +132,40 @@ def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
 
 
-class CheckedBackend(httpcore.NetworkBackend):
-    """Connects to the very address that was checked, so that a name which resolves anew cannot lead elsewhere.
+def join(base: str, reference: str) -> str:
+    """The address that a relative reference means beside `base`, also in a bucket, which `urljoin` does not know."""
+    scheme, mark, rest = base.partition("://")
+    if scheme.lower() not in _BUCKETS:
+        return urljoin(base, reference)
+    return scheme + mark + urljoin(f"https://{rest}", reference).removeprefix("https://")
 
-    Args:
-        allowed_hosts: hosts, as they stand in the address, that may resolve to private or loopback addresses.
+
+def require_public(addresses: Iterable[str], host: str, *, remedy: str) -> list[str]:
+    """Those of a host's addresses that are on the public internet.
+
+    Raises:
+        ForbiddenSourceError: it has addresses, and none is.
     """
+    found = list(addresses)
+    public = [text for text in found if is_global(ipaddress.ip_address(text.partition("%")[0]))]
+    if found and not public:
+        raise ForbiddenSourceError(
+            host,
+            "is not on the public internet",
+            facts={"got": ", ".join(found), "expected": "a public address"},
+            remedy=remedy,
+        )
+    return public
 
-    def __init__(self, allowed_hosts: Iterable[str]) -> None:
-        self._allowed = frozenset(host.strip("[]").lower() for host in allowed_hosts)
-        self._inner = httpcore.SyncBackend()
 
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Resolve, check, connect.
+def lookup_host(host: str, port: int) -> list[str]:
+    """The addresses of a host.
 
-        Raises:
-            ForbiddenSourceError: the host has no public address and is not allowed by configuration.
-        """
-        failure: Exception | None = None
-        for address in self.resolve(host, port):
-            try:
-                return self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-                failure = error
-        raise failure or httpcore.ConnectError(f"{host} has no address")
-
-    def sleep(self, seconds: float) -> None:
-        self._inner.sleep(seconds)
-
-    def resolve(self, host: str, port: int) -> list[str]:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"cannot resolve {host}: {error}") from error
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        if host.strip("[]").lower() in self._allowed:
-            return addresses
-        public = [text for text in addresses if is_global(ipaddress.ip_address(text.partition("%")[0]))]
-        if addresses and not public:
-            raise ForbiddenSourceError(
-                host,
-                "is not on the public internet",
-                facts={"got": ", ".join(addresses), "expected": "a public address"},
-                remedy=f'if you trust it, allow it in coral.toml: allow_private_hosts = ["{host}"]',
-            )
-        return public
+    Raises:
+        ConnectError: it cannot be resolved.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise httpcore.ConnectError(f"cannot resolve {host}: {error}") from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

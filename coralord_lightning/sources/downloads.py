@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from coralord_lightning.errors import OfflineError
+from coralord_lightning.errors import OfflineError, SourceIntegrityError
 from coralord_lightning.sources.address import public_url, redact
 from coralord_lightning.sources.fetch import RemoteState, read_state, stream_all
-from coralord_lightning.sources.hashes import HashCache, HashedFile, replace_file
-from coralord_lightning.sources.http import HttpClient
+from coralord_lightning.sources.hashes import HashCache, replace_file
+from coralord_lightning.sources.http import LOG, HttpClient
 from coralord_lightning.sources.local import wrong_hash
+from coralord_lightning.sources.partial import Partial
 from coralord_lightning.sources.remote import disk_error
 
 __all__ = ["Declared", "Downloads", "KeptFile"]
@@ -58,12 +58,18 @@ class Downloads:
 
     Args:
         hashes: remembers hashes of kept files, so that using one again costs a `stat`.
+        checkpoint_bytes: after so many bytes it is recorded how far a download has come.
     """
 
-    def __init__(self, directory: Path, client: HttpClient, hashes: HashCache) -> None:
+    def __init__(
+        self, directory: Path, client: HttpClient, hashes: HashCache, *, checkpoint_bytes: int = 32 * 1024 * 1024
+    ) -> None:
         self._directory = directory
         self._client = client
         self._hashes = hashes
+        self._checkpoint_bytes = checkpoint_bytes
+        self._turns: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
 
     def fetch(self, url: str, *, subject: str, declared: Declared, state: RemoteState | None = None) -> KeptFile:
         """The file at an address: from here where it is certain that it is the same, else from there.
@@ -75,58 +81,46 @@ class Downloads:
             SourceIntegrityError: it is not what it is declared to be.
             StoreFullError: there is no room for it.
         """
-        kept = self._lookup(declared.strong)
-        if kept is not None:
-            return kept
-        try:
-            state = state or read_state(self._client, url, subject=subject)
-        except OfflineError:
-            kept = self._lookup(self._noted(url, None))
-            if kept is not None and declared.strong in (None, kept.sha256) and not _weakly_wrong(kept.path, declared):
+        with self._turn(declared.strong or public_url(url)):
+            kept = self._lookup(declared.strong)
+            if kept is not None:
                 return kept
-            raise
-        kept = self._lookup(self._noted(url, state)) if declared.strong is None else None
-        if kept is not None and not _weakly_wrong(kept.path, declared):
-            return kept
-        return self._download(url, subject=subject, declared=declared)
+            try:
+                state = state or read_state(self._client, url, subject=subject, whole=True)
+            except OfflineError:
+                kept = self._lookup(self._noted(url, None))
+                if kept is not None and declared.strong in (None, kept.sha256) and not _weakly_wrong(kept, declared):
+                    return kept
+                raise
+            kept = self._lookup(self._noted(url, state)) if declared.strong is None else None
+            if kept is not None and not _weakly_wrong(kept, declared):
+                return kept
+            return self._download(url, subject=subject, declared=declared)
+
+    def _turn(self, key: str) -> threading.Lock:
+        """One at a time may fetch the same; whoever comes second finds it here."""
+        with self._lock:
+            return self._turns.setdefault(key, threading.Lock())
 
     def _download(self, url: str, *, subject: str, declared: Declared) -> KeptFile:
-        folder = self._directory / "files"
+        key = hashlib.sha256(public_url(url).encode()).hexdigest()
+        folder = self._directory / "partial"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=folder, prefix=".tmp-")
+            with Partial(folder, key, checkpoint_bytes=self._checkpoint_bytes) as partial:
+                try:
+                    state = stream_all(self._client, url, subject=subject, sink=partial)
+                    found = partial.finish()
+                    kept = KeptFile(path=partial.path, sha256=found.sha256, size_bytes=found.size_bytes)
+                    _require_declared(kept, declared, subject=subject, place=redact(url))
+                except (OSError, SourceIntegrityError) as error:
+                    LOG.info("%s: what was fetched from %s is dropped: %s", subject, redact(url), error.args[-1])
+                    partial.discard()
+                    raise
+                partial.publish(self._directory / "files" / found.sha256)
         except OSError as error:
             raise disk_error(folder, error) from error
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "w+b") as file:
-                state, found = self._write(url, subject, file)
-            _require_declared(temporary, found.sha256, declared, subject=subject, place=redact(url))
-            temporary.replace(folder / found.sha256)
-        except OSError as error:
-            raise disk_error(folder, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
         self._note(url, state, found.sha256)
-        return KeptFile(path=folder / found.sha256, sha256=found.sha256, size_bytes=found.size_bytes)
-
-    def _write(self, url: str, subject: str, file: IO[bytes]) -> tuple[RemoteState, HashedFile]:
-        digest = hashlib.sha256()
-
-        def restart() -> None:
-            nonlocal digest
-            file.seek(0)
-            file.truncate()
-            digest = hashlib.sha256()
-
-        def write(chunk: bytes) -> None:
-            digest.update(chunk)
-            file.write(chunk)
-
-        state = stream_all(self._client, url, subject=subject, restart=restart, write=write)
-        file.flush()
-        os.fsync(file.fileno())
-        return state, HashedFile(sha256=digest.hexdigest(), size_bytes=file.tell())
+        return replace(kept, path=self._directory / "files" / found.sha256)
 
     def _lookup(self, sha256: str | None) -> KeptFile | None:
         """A kept file, its bytes checked by hash (or by a remembered hash that `stat` says still holds)."""
@@ -163,29 +157,29 @@ class Downloads:
         return self._directory / "notes" / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
 
 
-def _require_declared(path: Path, sha256: str, declared: Declared, *, subject: str, place: str) -> None:
+def _require_declared(kept: KeptFile, declared: Declared, *, subject: str, place: str) -> None:
     """Check a fetched file against what was declared.
 
     Raises:
         SourceIntegrityError: it is another file.
     """
-    if declared.strong is not None and sha256 != declared.strong:
-        raise wrong_hash(subject, expected=declared.strong, got=sha256, place=place)
-    wrong = _weakly_wrong(path, declared)
+    if declared.strong is not None and kept.sha256 != declared.strong:
+        raise wrong_hash(subject, expected=declared.strong, got=kept.sha256, place=place)
+    wrong = _weakly_wrong(kept, declared)
     if wrong is not None:
         kind, expected, got = wrong
         raise wrong_hash(subject, expected=expected, got=got, place=place, kind=kind)
 
 
-def _weakly_wrong(path: Path, declared: Declared) -> tuple[str, str, str] | None:
+def _weakly_wrong(kept: KeptFile, declared: Declared) -> tuple[str, str, str] | None:
     """(kind, expected, got) where a file has not the md5 or blob hash that was declared."""
     if declared.weak is None:
         return None
     kind, expected = declared.weak
     digest = hashlib.new("md5" if kind == "md5" else "sha1", usedforsecurity=False)
-    with path.open("rb") as file:
-        if kind == "git":
-            digest.update(b"blob %d\0" % path.stat().st_size)
+    if kind == "git":
+        digest.update(b"blob %d\0" % kept.size_bytes)
+    with kept.path.open("rb") as file:
         while chunk := file.read(1024 * 1024):
             digest.update(chunk)
     got = digest.hexdigest()

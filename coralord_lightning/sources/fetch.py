@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from coralord_lightning.errors import CoralError, SourceIntegrityError, UpstreamError
 from coralord_lightning.sources.address import redact
-from coralord_lightning.sources.http import BrokenBodyError, HttpClient, Reply
+from coralord_lightning.sources.http import LOG, BrokenBodyError, HttpClient, Reply
 
 __all__ = ["Range", "RemoteState", "changed", "read_all", "read_range", "read_state", "require_same_etag", "stream_all"]
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _HEAD_REFUSED = frozenset({400, 401, 403, 405, 501})
 
 
@@ -39,14 +39,18 @@ class Range:
     etag: str | None
 
 
-def read_state(client: HttpClient, url: str, *, subject: str) -> RemoteState:
-    """The state of a remote file by HEAD; by a range of one byte where HEAD is refused or says too little."""
+def read_state(client: HttpClient, url: str, *, subject: str, whole: bool = False) -> RemoteState:
+    """The state of a remote file by HEAD; by a range of one byte where HEAD is refused or says too little.
+
+    Args:
+        whole: the file will be read whole, so that nothing need be known of ranges.
+    """
 
     def by_head(reply: Reply) -> RemoteState | None:
         if reply.status != 200 or reply.length is None:
             return None
         ranges = reply.headers.get("accept-ranges", "").lower()
-        if ranges in {"bytes", "none"} or reply.etag is None:
+        if whole or ranges in {"bytes", "none"} or reply.etag is None:
             return RemoteState(etag=reply.etag, size_bytes=reply.length, ranges=ranges == "bytes")
         return None
 
@@ -54,6 +58,8 @@ def read_state(client: HttpClient, url: str, *, subject: str) -> RemoteState:
     found = client.ask("HEAD", url, subject=subject, consume=by_head, accept=accept)
     if found is not None:
         return found
+    if whole:
+        return RemoteState(etag=None, size_bytes=None, ranges=False)
     return client.ask(
         "GET", url, subject=subject, consume=_state_by_range, accept=frozenset({200, 206, 416}),
         headers={"range": "bytes=0-0"},
@@ -144,21 +150,63 @@ def read_all(client: HttpClient, url: str, *, subject: str, limit: int) -> tuple
     return client.ask("GET", url, subject=subject, consume=consume)
 
 
-def stream_all(
-    client: HttpClient, url: str, *, subject: str, restart: Callable[[], None], write: Callable[[bytes], object]
-) -> RemoteState:
-    """Hand a whole file to `write`; `restart` is called before each try, and must forget what was written."""
+class Sink(Protocol):
+    """What takes the bytes of a whole file, and may have the first of them already."""
+
+    size: int
+    etag: str | None
+
+    def restart(self, etag: str | None) -> None:
+        """Forget everything; what comes now has this strong ETag."""
+        ...
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        ...
+
+
+def stream_all(client: HttpClient, url: str, *, subject: str, sink: Sink) -> RemoteState:
+    """Hand a whole file to `sink`; go on from what it has, if the server says that the file is still the same."""
+
+    def headers() -> dict[str, str]:
+        if not sink.size or sink.etag is None:
+            return {}
+        return {"range": f"bytes={sink.size}-", "if-range": sink.etag}
 
     def consume(reply: Reply) -> RemoteState:
-        restart()
-        count = 0
+        total = _resumed(reply, sink, subject) if sink.size and sink.etag else None
+        if total is None:
+            if reply.status != 200:
+                sink.restart(None)
+                raise BrokenBodyError(f"status {reply.status} in answer to all of the file")
+            sink.restart(reply.etag)
+            total = reply.length
         for chunk in reply.body():
-            write(chunk)
-            count += len(chunk)
-        _require_length(reply, count)
-        return RemoteState(etag=reply.etag, size_bytes=count, ranges=False)
+            sink.write(chunk)
+        if total is not None and sink.size != total:
+            got = sink.size
+            if got > total:
+                sink.restart(None)
+            raise BrokenBodyError(f"{got} of {total} bytes")
+        return RemoteState(etag=sink.etag, size_bytes=sink.size, ranges=False)
 
-    return client.ask("GET", url, subject=subject, consume=consume)
+    return client.ask(
+        "GET", url, subject=subject, consume=consume, headers=headers, accept=frozenset({200, 206, 412, 416}),
+        resumes=True,
+    )  # fmt: skip
+
+
+def _resumed(reply: Reply, sink: Sink, subject: str) -> int | None:
+    """The file's size, where the answer goes on from what is here; None where it begins anew."""
+    found = _CONTENT_RANGE.fullmatch(reply.headers.get("content-range", "")) if reply.status == 206 else None
+    same = "etag" not in reply.headers or reply.headers["etag"] == sink.etag
+    if found is not None and int(found[1]) == sink.size and found[3] == str(int(found[2]) + 1) and same:
+        LOG.info("%s: goes on after byte %d of %s from %s", subject, sink.size, found[3], reply.shown)
+        return int(found[3])
+    why = f"status {reply.status}, {reply.headers.get('content-range', 'no Content-Range')}"
+    why += f", ETag {reply.headers.get('etag', 'none')}, had {sink.etag}"
+    LOG.info("%s: begins anew from %s, %d bytes dropped (%s)", subject, reply.shown, sink.size, why)
+    return None
 
 
 def changed(subject: str, shown: str, *, expected: str, got: str) -> SourceIntegrityError:

@@ -29,7 +29,8 @@ from coralord_lightning.errors import (
     SourceMissingError,
     UpstreamError,
 )
-from coralord_lightning.sources.address import CheckedBackend, is_global, redact
+from coralord_lightning.sources.address import is_global, redact
+from coralord_lightning.sources.transport import Policy
 
 __all__ = ["Git", "GitLimits"]
 
@@ -174,12 +175,12 @@ class Git:
         port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
         out: dict[str, str] = {}
         try:
-            address = CheckedBackend(self._config.allow_private_hosts).resolve(host, port)[0]
+            address = Policy(self._config).addresses(host, port)[0]
         except (httpcore.ConnectError, IndexError) as error:
             raise self._failure(f"cannot resolve {host}: {error}") from error
         if not _is_address(host):
             out["http.curloptResolve"] = f"{host}:{port}:{f'[{address}]' if ':' in address else address}"
-        elif not is_global(ipaddress.ip_address(host)) and host not in self._config.allow_private_hosts:
+        elif not is_global(ipaddress.ip_address(host)) and not Policy(self._config).allows(host):
             raise ForbiddenSourceError(
                 self._subject, "is not on the public internet", facts={"got": host}, remedy="give a public address"
             )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import email.utils
-import ssl
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urljoin
 
@@ -17,24 +18,49 @@ import httpcore
 import httpx
 
 from coralord_lightning.config import Config
-from coralord_lightning.errors import CoralError, ForbiddenSourceError, OfflineError, SourceMissingError, UpstreamError
-from coralord_lightning.sources.address import CheckedBackend, origin, redact, require_http, split_userinfo
+from coralord_lightning.errors import (
+    CoralError,
+    FetchLimitError,
+    ForbiddenSourceError,
+    OfflineError,
+    SourceMissingError,
+    UpstreamError,
+)
+from coralord_lightning.sources.address import origin, redact, require_http, split_userinfo
+from coralord_lightning.sources.credentials import Access
+from coralord_lightning.sources.transport import CheckedTransport
 
-__all__ = ["BrokenBodyError", "HttpClient", "Reply"]
+__all__ = ["LOG", "BrokenBodyError", "HttpClient", "Reply"]
 
 T = TypeVar("T")
+
+LOG = logging.getLogger("coralord_lightning.sources")
+"""Tells of retries, resumes, restarts and refusals, at level INFO; never shows a secret."""
 
 _TRIES = 5
 _MAX_REDIRECTS = 10
 _MAX_WAIT_S = 120.0
+_DRAINED = 64 * 1024
+"""A body that nobody needs is read up to here: what crossed the wire is counted, and the connection kept."""
+_PROGRESS = 1024 * 1024
+"""A try that brought so much was worth it: tries are counted anew where they go on from there."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NETWORK_ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpx.TransportError)
 _AGENT = "coralord-lightning"
+_OURS_ALONE = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 class BrokenBodyError(Exception):
     """A body ended early or late: asked again, and an UpstreamError when that does not help."""
+
+
+class _RefusedError(Exception):
+    """The server says that it may work later."""
+
+    def __init__(self, status: int, wait_s: float) -> None:
+        super().__init__(f"status {status}")
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +88,18 @@ class Reply:
     @property
     def length(self) -> int | None:
         text = self.headers.get("content-length", "")
-        return int(text) if text.isdecimal() else None
+        return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 class HttpClient:
-    """Makes requests under this site's rules.
+    """Makes requests under this site's rules; may be used by several threads.
 
     Args:
         offline: every request raises.
         sleep, clock: how waiting between tries is done; the wall clock in seconds, for `Retry-After` dates.
         timeout_s: seconds without any progress before a try is given up.
+        max_fetch: bytes of bodies that may be received; None: as many as there are.
+        on_bytes: told the sum of bytes after each piece of a body, by the thread that received it.
     """
 
     def __init__(
@@ -82,23 +110,27 @@ class HttpClient:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         timeout_s: float = 60.0,
+        max_fetch: int | None = None,
+        on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         self._offline = offline
         self._sleep = sleep
         self._clock = clock
+        self._timeout = httpx.Timeout(timeout_s).as_dict()
+        self._max_fetch = max_fetch
+        self._on_bytes = on_bytes
         self._bytes_fetched = 0
         self._counting = threading.Lock()
-        self._client = httpx.Client(
-            transport=_CheckedTransport(config), trust_env=False, follow_redirects=False, timeout=timeout_s
-        )
+        self._access = Access(config)
+        self._transport = CheckedTransport(config)
 
     @property
     def bytes_fetched(self) -> int:
-        """Body bytes received so far, those of failed tries and of metadata included."""
+        """Body bytes received so far, those of failed tries, redirects and metadata included."""
         return self._bytes_fetched
 
     def close(self) -> None:
-        self._client.close()
+        self._transport.close()
 
     def ask(
         self,
@@ -107,8 +139,9 @@ class HttpClient:
         *,
         subject: str,
         consume: Callable[[Reply], T],
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
         accept: frozenset[int] = frozenset({200}),
+        resumes: bool = False,
     ) -> T:
         """Make one request, over redirects and again where that can help, and give what `consume` makes of the answer.
 
@@ -116,61 +149,88 @@ class HttpClient:
             subject: what messages call the thing asked for.
             consume: reads the body; it is called again with a new answer after it raised `BrokenBodyError` or the
                 connection broke.
+            headers: to send; a function is asked again before each try.
             accept: status codes that `consume` takes.
+            resumes: each try goes on where the one before ended, so that tries which bring much are not counted.
         Raises:
             OfflineError: requests are ruled out.
             ForbiddenSourceError: the address, or one it redirects to, is not allowed.
             SourceMissingError: the server says there is no such thing.
+            FetchLimitError: it would be more than may be fetched.
             UpstreamError: the server, or the way to it, failed.
         """
-        require_http(url, subject=subject)
-        if self._offline:
-            raise OfflineError(
-                subject,
-                "is needed from the network, which is ruled out",
-                facts={"url": redact(url)},
-                remedy="run the same command without --offline",
-            )
-        failure = ""
-        for attempt in range(_TRIES):
-            wait_s = 0.5 * 2**attempt
+        try:
+            require_http(url, subject=subject)
+            if self._offline:
+                raise _offline(url, subject)
+            make = headers if callable(headers) else lambda: headers or {}
+            attempt = partial(self._attempt, method, url, make, subject, consume, accept)
+            return self._persist(attempt, url, subject, resumes=resumes)
+        except CoralError as error:
+            LOG.info("%s: %s (%s) %s", error.subject, error.message, error.code, error.facts)
+            raise
+
+    def _persist(self, attempt: Callable[[_Had], T], url: str, subject: str, *, resumes: bool) -> T:
+        failed, tries = 0, 0
+        while True:
+            had, wait_s = _Had(), 0.5 * 2**failed
             try:
-                with self._follow(method, url, headers or {}, subject) as reply:
-                    if reply.status not in _RETRIED:
-                        _require_status(reply, accept, subject)
-                        return consume(reply)
-                    failure = f"status {reply.status}"
-                    wait_s = max(wait_s, self._retry_after_s(reply))
+                return attempt(had)
+            except _RefusedError as error:
+                failure, wait_s = str(error), max(wait_s, error.wait_s)
             except BrokenBodyError as error:
                 failure = str(error)
             except _NETWORK_ERRORS as error:
                 failure = f"{type(error).__name__}: {error}"
+            failed, tries = (1 if resumes and had.bytes >= _PROGRESS else failed + 1), tries + 1
             if wait_s > _MAX_WAIT_S:
                 failure += f", asks to wait {wait_s:.0f} s"
-                break
-            if attempt + 1 < _TRIES:
-                self._sleep(wait_s)
-        raise UpstreamError(
-            subject,
-            "could not be fetched",
-            facts={"url": redact(url), "got": failure, "tries": attempt + 1},
-            remedy="check the network and the server, then run the same command again",
-        )
+            if wait_s > _MAX_WAIT_S or failed >= _TRIES or "CERTIFICATE_VERIFY_FAILED" in failure:
+                raise _given_up(url, subject, failure, tries)
+            LOG.info("%s: %s from %s; asked again in %.1f s", subject, failure, redact(url), wait_s)
+            self._sleep(wait_s)
+
+    def _attempt(  # noqa: PLR0917 - all of a question, as `ask` has it
+        self,
+        method: str,
+        url: str,
+        headers: Callable[[], Mapping[str, str]],
+        subject: str,
+        consume: Callable[[Reply], T],
+        accept: frozenset[int],
+        had: _Had,
+    ) -> T:
+        with self._follow(method, url, headers(), subject, had) as reply:
+            if reply.status in _RETRIED:
+                wait_s = self._retry_after_s(reply)
+                with contextlib.suppress(*_NETWORK_ERRORS):
+                    _drain(reply)
+                raise _RefusedError(reply.status, wait_s)
+            _require_status(reply, accept, subject)
+            return consume(reply)
 
     @contextmanager
-    def _follow(self, method: str, url: str, headers: Mapping[str, str], subject: str) -> Iterator[Reply]:
-        here, userinfo = split_userinfo(url)
-        home = origin(here)
-        sent = {"accept-encoding": "identity", "user-agent": _AGENT, "accept": "*/*", **headers}
+    def _follow(self, method: str, url: str, headers: Mapping[str, str], subject: str, had: _Had) -> Iterator[Reply]:
+        target = self._access.target(url, subject=subject)
+        here = target.url
+        basic = {"accept-encoding": "identity", "user-agent": _AGENT, "accept": "*/*", **headers}
+        foreign = {name: value for name, value in basic.items() if name.lower() not in _OURS_ALONE}
         for _ in range(_MAX_REDIRECTS + 1):
-            own = sent | _authorization(userinfo) if origin(here) == home else sent
-            request = self._request(method, here, own, subject)
-            response = self._client.send(request, stream=True)
+            sent = basic if origin(here) == origin(target.url) else foreign
+            own = self._access.headers(method, here, target)
+            request = self._request(method, here, sent | own, subject)
+            response = self._transport.handle_request(request)
             try:
-                if response.status_code not in _REDIRECTS or "location" not in response.headers:
-                    yield self._reply(response, here, url)
+                reply = self._reply(response, here, url, subject, had)
+                moved = self._access.elsewhere(target, reply.status, reply.headers)
+                if moved is not None:
+                    target, here = moved, moved.url
+                elif reply.status not in _REDIRECTS or "location" not in reply.headers:
+                    yield reply
                     return
-                here = _next_hop(here, response.headers["location"], subject)
+                else:
+                    here = _next_hop(here, reply.headers["location"], subject)
+                _drain(reply)
             finally:
                 response.close()
         raise UpstreamError(
@@ -182,21 +242,40 @@ class HttpClient:
 
     def _request(self, method: str, url: str, headers: Mapping[str, str], subject: str) -> httpx.Request:
         try:
-            return self._client.build_request(method, url, headers=headers)
+            return httpx.Request(method, url, headers=dict(headers), extensions={"timeout": self._timeout})
         except (httpx.InvalidURL, UnicodeError) as error:
             raise ForbiddenSourceError(
                 subject, "is no readable address", facts={"got": redact(url)}, remedy="correct the address"
             ) from error
 
-    def _reply(self, response: httpx.Response, here: str, asked: str) -> Reply:
+    def _reply(self, response: httpx.Response, here: str, asked: str, subject: str, had: _Had) -> Reply:
+        shown = redact(asked)
+
         def body() -> Iterator[bytes]:
+            self._require_room(reply.length or 0, subject, shown)
             for chunk in response.iter_raw():
+                had.bytes += len(chunk)
                 with self._counting:
                     self._bytes_fetched += len(chunk)
+                    total = self._bytes_fetched
+                if self._on_bytes is not None:
+                    self._on_bytes(total)
+                self._require_room(0, subject, shown)
                 yield chunk
 
-        return Reply(
-            url=here, shown=redact(asked), status=response.status_code, headers=dict(response.headers), body=body
+        reply = Reply(url=here, shown=shown, status=response.status_code, headers=dict(response.headers), body=body)
+        return reply
+
+    def _require_room(self, more: int, subject: str, shown: str) -> None:
+        needed = self._bytes_fetched + more
+        if self._max_fetch is None or needed <= self._max_fetch:
+            return
+        suggested = f"{max(1, -(-2 * needed // 10**6))}MB"
+        raise FetchLimitError(
+            subject,
+            "would be fetched beyond the limit",
+            facts={"url": shown, "limit": f"{self._max_fetch} bytes", "needed": f"at least {needed} bytes"},
+            remedy=f"--max-fetch {suggested}, or in the descriptor: max_fetch: {suggested}; or select less",
         )
 
     def _retry_after_s(self, reply: Reply) -> float:
@@ -205,59 +284,43 @@ class HttpClient:
             return float(text)
         try:
             return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - self._clock())
-        except ValueError:
+        except (ValueError, OverflowError, TypeError):
             return 0.0
 
 
-class _CheckedTransport(httpx.BaseTransport):
-    """httpx's transport over a connection pool that checks addresses. httpx offers no argument for that."""
+@dataclass(slots=True)
+class _Had:
+    """Bytes that one try brought."""
 
-    def __init__(self, config: Config) -> None:
-        context = ssl.create_default_context(cafile=str(config.ca_bundle)) if config.ca_bundle else None
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=context or httpx.create_ssl_context(trust_env=False),
-            max_connections=16,
-            max_keepalive_connections=8,
-            keepalive_expiry=10.0,
-            network_backend=CheckedBackend(config.allow_private_hosts),
-        )
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        url = httpcore.URL(
-            scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path
-        )
-        response = self._pool.handle_request(
-            httpcore.Request(
-                method=request.method.encode("ascii"),
-                url=url,
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
-
-    def close(self) -> None:
-        self._pool.close()
+    bytes: int = 0
 
 
-class _Body(httpx.SyncByteStream):
-    """The body of a pooled response; closing it gives the connection back."""
-
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._response.iter_stream()
-
-    def close(self) -> None:
-        self._response.close()
+def _drain(reply: Reply) -> None:
+    """Read what nobody needs, if it is short."""
+    if (reply.length or 0) > _DRAINED:
+        return
+    count = 0
+    for chunk in reply.body():
+        count += len(chunk)
+        if count > _DRAINED:
+            return
 
 
-def _authorization(userinfo: tuple[str, str] | None) -> dict[str, str]:
-    if userinfo is None:
-        return {}
-    return {"authorization": "Basic " + base64.b64encode(":".join(userinfo).encode()).decode("ascii")}
+def _offline(url: str, subject: str) -> OfflineError:
+    return OfflineError(
+        subject,
+        "is needed from the network, which is ruled out",
+        facts={"url": redact(url)},
+        remedy="run the same command without --offline",
+    )
+
+
+def _given_up(url: str, subject: str, failure: str, tries: int) -> UpstreamError:
+    remedy = "check the network and the server, then run the same command again"
+    if "CERTIFICATE_VERIFY_FAILED" in failure:
+        remedy = 'set ca_bundle = "/path/to/ca.pem" in coral.toml, if this site has certificates of its own'
+    facts = {"url": redact(url), "got": failure, "tries": tries}
+    return UpstreamError(subject, "could not be fetched", facts=facts, remedy=remedy)
 
 
 def _next_hop(here: str, location: str, subject: str) -> str:
@@ -265,7 +328,7 @@ def _next_hop(here: str, location: str, subject: str) -> str:
         joined = urljoin(here, location)
     except ValueError:  # `http://[`
         joined = location
-    there, _ = split_userinfo(require_http(joined, subject=subject))
+    there, _ = split_userinfo(require_http(joined, subject=subject, buckets=False))
     if origin(here)[0] == "https" and origin(there)[0] == "http":
         raise ForbiddenSourceError(
             subject,
@@ -286,6 +349,7 @@ def _require_status(reply: Reply, accept: frozenset[int], subject: str) -> None:
                 remedy="ask the server's operator to honour 'Accept-Encoding: identity', or use another mirror",
             )
         return
+    _drain(reply)
     facts = {"url": reply.shown, "got": f"status {reply.status}"}
     if reply.status in (404, 410):
         raise SourceMissingError(
@@ -296,8 +360,12 @@ def _require_status(reply: Reply, accept: frozenset[int], subject: str) -> None:
 
 def _refused(reply: Reply, subject: str, facts: Mapping[str, object]) -> CoralError:
     if reply.status in (401, 403, 407):
+        place = "://".join(map(str, origin(reply.url)[:2]))
         return UpstreamError(
-            subject, "may not be read by you", facts=facts, remedy="check that the address needs no sign-in"
+            subject,
+            "may not be read by you",
+            facts=facts,
+            remedy=f'put what lets you in into coral.toml: [credentials."{place}"], token = "env:NAME"',
         )
     return UpstreamError(
         subject, "was not served", facts=facts, remedy="check the address and the server, then run it again"

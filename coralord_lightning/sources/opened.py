@@ -43,6 +43,8 @@ def open_sources(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.time,
     limits: ArchiveLimits | None = None,
+    max_fetch: int | None = None,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> Sources:
     """Open the sources of one run; nothing is touched yet.
 
@@ -51,9 +53,18 @@ def open_sources(
         offline: every request raises OfflineError.
         sleep, clock: for waiting between tries of a request.
         limits: what an archive may hold.
+        max_fetch: bytes that may be fetched; None: what the configuration says. This machine's limit holds either way.
+        on_bytes: told the sum of bytes as they come, by the thread that received them.
     """
+
+    def client() -> HttpClient:
+        from coralord_lightning.sources.http import HttpClient
+
+        limit = config.fetch_limit(max_fetch)
+        return HttpClient(config, offline=offline, sleep=sleep, clock=clock, max_fetch=limit, on_bytes=on_bytes)
+
     allowed = limits or ArchiveLimits()
-    return Sources(config, cache_dir=cache_dir, offline=offline, sleep=sleep, clock=clock, limits=allowed)
+    return Sources(config, cache_dir=cache_dir, offline=offline, make_client=client, clock=clock, limits=allowed)
 
 
 class Sources:
@@ -65,15 +76,13 @@ class Sources:
         *,
         cache_dir: Path,
         offline: bool,
-        sleep: Callable[[float], None],
+        make_client: Callable[[], HttpClient],
         clock: Callable[[], float],
         limits: ArchiveLimits,
     ) -> None:
         self._config = config
         self._cache_dir = cache_dir
-        self._offline = offline
-        self._sleep = sleep
-        self._clock = clock
+        self._make_client = make_client
         self._hashes = HashCache(cache_dir / "hashes", clock_ns=lambda: int(clock() * 1e9))
         self._making = threading.RLock()  # files are pinned by several threads, with one client
         self._client: HttpClient | None = None
@@ -207,11 +216,9 @@ class Sources:
             return self._remotes
 
     def _http(self) -> HttpClient:
-        from coralord_lightning.sources.http import HttpClient
-
         with self._making:
             if self._client is None:
-                self._client = HttpClient(self._config, offline=self._offline, sleep=self._sleep, clock=self._clock)
+                self._client = self._make_client()
             return self._client
 
 

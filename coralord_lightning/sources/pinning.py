@@ -6,6 +6,7 @@ strong ETag and size, or by their object id in a repository's commit. All else i
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from coralord_lightning.errors import SourceIntegrityError
+from coralord_lightning.errors import OfflineError, SourceIntegrityError
 from coralord_lightning.sources.hashes import HashCache
 from coralord_lightning.spec.lock import LockedSource
 from coralord_lightning.spec.plan import LocalFile, Location, RemoteFile, SourceFile
@@ -69,6 +70,7 @@ class RemoteFiles:
         self._asked: dict[str, str] = {}  # public address -> as asked for, with its secrets: plans and locks have none
         self._seen: dict[str, str] = {}  # public address -> the first ETag of a file that was pinned without one
         self._lock = threading.Lock()
+        self._kept: Downloads | None = None
 
     def pin(self, wanted: Wanted, *, pinned: Iterable[LockedSource] = ()) -> tuple[SourceFile, Location]:
         """Pin a file: by ranges where that holds, else fetched whole.
@@ -85,8 +87,9 @@ class RemoteFiles:
         if _ranged(wanted) and (locked is None or locked.sha256 is None):
             if locked is not None and locked.etag is not None:
                 return _by_ranges(wanted, public, locked.etag, locked.size_bytes)
-            state = read_state(self._client(), wanted.url, subject=wanted.name)
-            if state.ranges and state.etag is not None and state.size_bytes is not None:
+            with contextlib.suppress(OfflineError):  # if it was once read whole, it still can be
+                state = read_state(self._client(), wanted.url, subject=wanted.name)
+            if state is not None and state.ranges and state.etag is not None and state.size_bytes is not None:
                 return _by_ranges(wanted, public, state.etag, state.size_bytes)
         return _whole(wanted, public, self._fetch(wanted, locked, state))
 
@@ -183,7 +186,11 @@ class RemoteFiles:
     def _downloads(self) -> Downloads:
         from coralord_lightning.sources.downloads import Downloads
 
-        return Downloads(self._cache_dir / "downloads", self._client(), self._hashes)
+        client = self._client()
+        with self._lock:
+            if self._kept is None:
+                self._kept = Downloads(self._cache_dir / "downloads", client, self._hashes)
+            return self._kept
 
 
 def _ranged(wanted: Wanted) -> bool:

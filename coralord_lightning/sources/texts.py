@@ -40,8 +40,8 @@ class FetchedText:
 
 
 def is_address(reference: str) -> bool:
-    """Whether a reference is an http(s) address rather than a path."""
-    return re.match(r"https?://", reference, re.IGNORECASE) is not None
+    """Whether a reference is an address (http, https, s3, gs) rather than a path."""
+    return re.match(r"(https?|s3|gs)://", reference, re.IGNORECASE) is not None
 
 
 def read_local_text(reference: str, *, base_dir: Path) -> FetchedText:
