@@ -137,14 +137,18 @@ def _floats(values: Values) -> Tally:
 
 def _integers(values: Values, *, track: bool) -> Tally:
     """Sums of numbers and squares by way of their distances from a base, which are never negative."""
-    low, high = int(values.min()), int(values.max())
-    count, base, distinct = len(values), low, None
-    if track and _looks_few(values):
-        distinct, (total, squares) = _counted(values, low, high)
-    elif values.dtype == np.uint8:
-        base, (total, squares) = 0, _byte_sums(values)
+    base, distinct = 0, None
+    few = track and _looks_few(values)
+    if values.dtype == np.uint8 and not few:
+        low, high, total, squares = _byte_sums(values)
     else:
-        total, squares = _wide_sums(_above(values, low), high - low)
+        base = low = int(values.min())
+        high = int(values.max())
+        if few:
+            distinct, (total, squares) = _counted(values, low, high)
+        else:
+            total, squares = _wide_sums(_above(values, low), high - low)
+    count = len(values)
     return Tally(
         kind="int",
         count=count,
@@ -204,19 +208,20 @@ def _byte_histogram(values: Values) -> Values:
     return counts + np.bincount(values[even:], minlength=256)
 
 
-def _byte_sums(values: Values) -> tuple[int, int]:
-    """Sum, and sum of squares, of uint8: in float32, so few at a time that every step is exact."""
+def _byte_sums(values: Values) -> tuple[int, int, int, int]:
+    """Least, greatest, sum, and sum of squares of uint8: in float32, so few at a time that every step is exact."""
     flat = np.empty(_BYTES_CHUNK, np.float32)
     room = flat.reshape(-1, _ROW)
     ones = np.ones(_ROW, np.float32)
-    total = squares = 0.0
+    low, high, total, squares = 255, 0, 0.0, 0.0
     for start in range(0, len(values), _BYTES_CHUNK):
         part = values[start : start + _BYTES_CHUNK]
+        low, high = min(low, int(part.min())), max(high, int(part.max()))
         flat[: len(part)] = part
         flat[len(part) :] = 0
         total += float((room @ ones).sum(dtype=np.float64))
         squares += float(np.vecdot(room, room).sum(dtype=np.float64))
-    return int(total), int(squares)
+    return low, high, int(total), int(squares)
 
 
 def _wide_sums(distances: Values, largest: int) -> tuple[int, int]:
