@@ -237,6 +237,39 @@ def test_a_death_costs_one_request_and_tells_the_row(monkeypatch: pytest.MonkeyP
         assert np.array_equal(one(mortal, encoded(GREY), shape=(5, 4)), GREY)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"ok": true, "shape": [5, 4], "sample_rate": null, "done": 1, "size_bytes": 8, "dims": null}',
+        '{"ok": true, "shape": [1, 4], "sample_rate": null, "done": 2, "size_bytes": 8, "dims": null}',
+        '{"ok": true, "shape": [-1, -1], "sample_rate": null, "done": 1, "size_bytes": 8, "dims": [[99, 99]]}',
+        '{"ok": true, "shape": [2, 4], "sample_rate": null, "done": 1, "size_bytes": 99999999999, "dims": null}',
+        '{"ok": true}',
+        '{"ok": false, "kind": "shape", "row": 77}',
+        "no JSON",
+    ],
+)
+def test_an_answer_that_does_not_add_up_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, struct\nfrom PIL import Image\n"
+        "def opened(*rest, **more):\n"
+        f"    text = {answer!r}.encode()\n"
+        "    for number in range(3, 30):\n"
+        "        try:\n"
+        "            if os.readlink(f'/proc/self/fd/{number}').startswith('pipe:'):\n"
+        "                os.write(number, struct.pack('<Q', len(text)) + text + bytes(8))\n"
+        "        except OSError:\n"
+        "            continue\n"
+        "    os._exit(0)\n"
+        "Image.open = opened\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Decoder() as taken_over:
+        assert refusal(taken_over, encoded(GREY), shape=(-1, -1))[1] == "crash"
+
+
 def test_what_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import time\nfrom PIL import Image\nplain = Image.open\n"

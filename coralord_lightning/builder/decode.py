@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import IO, Any, Self
@@ -35,6 +35,7 @@ __all__ = ["Decoded", "Decoder", "Undecodable", "decoder_versions", "nested"]
 
 _WAIT_S = 300.0
 _WAIT_S_PER_GIB = 1200.0
+_MAX_ANSWER = 2**31
 _OUT_OF_RESOURCES = (signal.SIGKILL, signal.SIGXCPU, signal.SIGXFSZ)
 _PILLOW_PARTS = ("jpg", "libjpeg_turbo", "zlib", "libtiff", "webp")
 
@@ -150,8 +151,7 @@ class Decoder:
         if found is None:
             return Decoded(column=pa.nulls(rows), shape=None)
         dims = np.array(header["dims"] or [], np.int64).reshape(-1, len(found)) if -1 in found else None
-        dtype = np.dtype(wanted.dtype if kind == "image" else "float32")
-        column = nested(np.frombuffer(data, dtype), found, dims, valid[:rows])
+        column = nested(np.frombuffer(data, _dtype(wanted)), found, dims, valid[:rows])
         return Decoded(column=column, shape=found, sample_rate=header["sample_rate"])
 
     def _ask(self, wanted: Wanted, values: Any, rows: npt.NDArray[np.int64]) -> tuple[dict[str, Any], Any]:
@@ -170,11 +170,20 @@ class Decoder:
             header: dict[str, Any] = json.loads(bytes(self._take(size, deadline)))
             if not header["ok"]:
                 raise Undecodable(int(rows[header["row"]]), header)
-            return header, self._take(header["size_bytes"], deadline)
+            found = self._take(header["size_bytes"], deadline)
+            _require_whole(header, len(found) // _width(wanted), len(values))
+            return header, found
         except TimeoutError:
             row, answer = self._noted(), {"kind": "memory", "message": "it took too long"}
             self._end()
-        except (OSError, EOFError):
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+        ):  # it died, or does not speak for itself
             row, answer = self._post_mortem()
         except BaseException as error:
             if not isinstance(error, Undecodable):  # half an answer is still to come: nobody could read the next one
@@ -184,6 +193,8 @@ class Decoder:
 
     def _take(self, size: int, deadline: float) -> bytearray:
         """So many bytes of the answer."""
+        if size > _MAX_ANSWER:
+            raise EOFError
         stdout = _pipe(_require(self._worker).stdout)
         buffer = bytearray(size)
         view = memoryview(buffer)
@@ -288,6 +299,27 @@ def nested(
         buffers = [*bits, pa.py_buffer(offsets)]
         column = pa.Array.from_buffers(pa.list_(column.type), len(lengths), buffers, children=[column])
     return column
+
+
+def _dtype(wanted: Wanted) -> np.dtype[Any]:
+    return np.dtype(wanted.dtype if wanted.kind == "image" else "float32")
+
+
+def _width(wanted: Wanted) -> int:
+    return _dtype(wanted).itemsize
+
+
+def _require_whole(header: Mapping[str, Any], numbers: int, asked: int) -> None:
+    """Refuse an answer whose numbers are not as many as it says: it comes from a process that hostile bytes went to.
+
+    Raises:
+        ValueError: it does not add up.
+    """
+    shape, done, dims = header["shape"], header["done"], header["dims"]
+    each = dims if -1 in shape else [shape] * done
+    fits = all(len(sizes) == len(shape) and min(sizes) >= 0 for sizes in each)
+    if not 0 < done <= asked or len(each) != done or not fits or sum(map(math.prod, each)) != numbers:
+        raise ValueError(header)
 
 
 def _rows_done(valid: npt.NDArray[np.bool_], done: int) -> int:
