@@ -6,6 +6,7 @@ One connection, locked down, for as long as the extractor is open. SQL is made i
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -42,6 +43,7 @@ _GATHER_BYTES = 4 * 1024 * 1024
 _GLOB = frozenset("*?[")
 _MAX_PAIRS = 64
 _MAX_CROWD = 8
+_MAX_THREADS = 8
 
 
 class RemoteReader(Protocol):
@@ -146,7 +148,7 @@ class Extractor:
         return pa.RecordBatchReader.from_batches(schema, rebatch(batches, self._batch))
 
     def _steps(self, partition: Partition) -> list[Partition]:
-        """What is read one after the other: with a limit and no order, a file is opened where those before gave too few."""
+        """What is read one after the other: with a limit and no order, a file is opened if those before gave too few."""
         selection = self._selection
         if selection.limit is None or selection.order_by or selection.joins or selection.reading.mode == "files":
             return [partition]
@@ -294,29 +296,35 @@ class Extractor:
         rows = replace(self._rows(partition), selection=replace(self._selection, fields=shown, helpers=rest))
         found: set[str] = set()
         for rule in self._selection.splits:
-            sql = f"SELECT DISTINCT f0 FROM (\n{split_query(rows, rule.name)}\n) AS s WHERE f0 IS NOT NULL ORDER BY f0"
+            one = split_query(rows, rule.name)
+            sql = f"SELECT DISTINCT f0 FROM (\n{one}\n) AS s WHERE f0 IS NOT NULL ORDER BY f0"  # noqa: S608 - ours
             with self._complaints.translated():
                 found |= {row[0] for row in self._connection.cursor().sql(f"{sql} LIMIT {at_most + 1}").fetchall()}
         return sorted(found)
 
     def place_of(self, partition: Partition, split: str, row: int) -> tuple[str, int] | None:
         """The source's name, and the row in it, of one row of what `read` gives; for messages."""
-        sql = f"SELECT src, pos FROM (\n{split_query(self._rows(partition), split)}\n) AS s LIMIT 1 OFFSET {row}"
+        query = split_query(self._rows(partition), split)
+        sql = f"SELECT src, pos FROM (\n{query}\n) AS s LIMIT 1 OFFSET {row}"  # noqa: S608 - ours
         with self._complaints.translated():
             found = self._connection.cursor().sql(sql).fetchall()
         return (self._sources[found[0][0]].name, int(found[0][1])) if found else None
 
 
 def open_extractor(
-    job: Job, *, filesystem: Callable[[Mapping[str, Location]], Any], spill_dir: Path, threads: int = 1
+    job: Job, *, filesystem: Callable[[Mapping[str, Location]], Any], spill_dir: Path, threads: int | None = None
 ) -> Extractor:
     """The extractor of a job's plan; to be entered as a context.
 
     Args:
         filesystem: makes the file system for remote sources.
         spill_dir: where to put what does not fit into memory.
+        threads: None: one a core for local files, one where something is remote: several would read ahead of a limit.
     """
     plan = job.plan
+    if threads is None:
+        remote = any(isinstance(place, RemoteFile) for place in job.locations.values())
+        threads = 1 if remote else min(os.cpu_count() or 1, _MAX_THREADS)
     return Extractor(
         plan.selection,
         plan.sources,
