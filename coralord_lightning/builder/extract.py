@@ -148,7 +148,7 @@ class Extractor:
         return pa.RecordBatchReader.from_batches(schema, rebatch(batches, self._batch))
 
     def _steps(self, partition: Partition) -> list[Partition]:
-        """What is read one after the other: with a limit and no order, a file is opened if those before gave too few."""
+        """What is read one after the other: with a limit and no order, files until there are enough rows."""
         selection = self._selection
         if selection.limit is None or selection.order_by or selection.joins or selection.reading.mode == "files":
             return [partition]

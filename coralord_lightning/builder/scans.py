@@ -266,7 +266,7 @@ def files_table(sources: Sequence[tuple[int, SourceFile, str]], *, content: bool
         values[place] = Value(f"([{', '.join(columns[place].sql for columns in every)}])[k]", TEXT)
     if content:
         # equal files have one path: each is read under its own number
-        reads = [f"SELECT {k} AS k, content FROM read_blob({path})" for k, path in enumerate(paths, start=1)]
+        reads = [f"SELECT {k} AS k, content FROM read_blob({path})" for k, path in enumerate(paths, 1)]  # noqa: S608
         relation = f"({' UNION ALL '.join(reads)})"
         values["file_property", "content"] = Value("content", ColumnType("BLOB"))
     else:

@@ -129,7 +129,7 @@ class Rows:
         if not item.join.nested:
             return rows
         lists = [f"list({self.alias(name)} ORDER BY src, pos) AS {self.alias(name)}" for name in names]
-        return f"  SELECT {', '.join(['k', *lists])} FROM (\n{rows}\n  ) GROUP BY k"
+        return f"  SELECT {', '.join(['k', *lists])} FROM (\n{rows}\n  ) GROUP BY k"  # noqa: S608 - all quoted
 
     def _union(self, scans: Sequence[Scan], names: Sequence[str], *, with_file: bool) -> str:
         return "\n  UNION ALL\n".join(self._select(scan, names, with_file=with_file) for scan in scans)

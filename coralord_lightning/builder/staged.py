@@ -178,7 +178,7 @@ def _json_rows(file: IO[bytes], row_path: str, wanted: Sequence[tuple[str, ...]]
 
 
 def _prefix(row_path: str) -> str | None:
-    """ijson's way of saying a row path of names and one `[*]` at a time; None where it has none."""
+    """A row path of names and `[*]` as ijson says it; None where it cannot."""
     parts = []
     for segment in path_segments(row_path):
         name = name_of(segment)

@@ -159,7 +159,7 @@ def _into_json(value: Value, segments: Sequence[str], path: str) -> Value:
 def _duckdb_segment(segment: str) -> str:
     name = name_of(segment)
     if name is None:
-        if segment not in ("[*]",) and not segment[1:-1].removeprefix("-").isdecimal():
+        if segment != "[*]" and not segment[1:-1].removeprefix("-").isdecimal():
             raise NoCastError(f"the part {segment!r} of a JSON path is read in JSON documents only")
         return segment if not segment.startswith("[-") else f"[#{segment[1:]}"
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')

@@ -133,7 +133,7 @@ class Tables:
         return replace(value, format=row_format(value)) if self.reading(table).mode == "rows" else value
 
     def reading(self, table: str) -> Reading:
-        """What is one row of a table: all fields of the record set decide it, so that a selection of them keeps rows."""
+        """What is one row of a table: all fields of the record set decide it, so that selecting some keeps rows."""
         leaves = [leaf for leaf in self._leaves if leaf.table == table]
         if table.startswith(_INLINE):
             return Reading()
