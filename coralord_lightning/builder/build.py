@@ -17,7 +17,7 @@ from coralord_lightning.builder.runners.base import Runner, Sandbox, Session, Ta
 from coralord_lightning.builder.staging import stage_code, write_batches
 from coralord_lightning.errors import EmptySelectionError
 from coralord_lightning.spec.digest import content_digest
-from coralord_lightning.spec.fingerprint import partition_key
+from coralord_lightning.spec.fingerprint import canonical, partition_key
 from coralord_lightning.spec.manifest import Column, Manifest, PartitionRecord, Shard, SplitPart
 from coralord_lightning.spec.plan import Job, Partition
 from coralord_lightning.spec.selection import SelectedField
@@ -42,6 +42,10 @@ class Progress(Protocol):
 
     def advance(self, partitions: int = 1, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002 - the unit is the name
         """Partitions are finished."""
+        ...
+
+    def fetching(self, done_bytes: int, total_bytes: int | None = None) -> None:
+        """So much was fetched; `total_bytes` is what is foretold, where it is said."""
         ...
 
     def finish(self) -> None:
@@ -184,6 +188,7 @@ def assemble(
         isolation=isolation,
         classes=classes or {},
         statistics=_statistics(splits),
+        extra={"dataset": canonical(job.metadata)} if job.metadata else {},
     )
 
 

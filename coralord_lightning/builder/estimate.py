@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from coralord_lightning.builder.footers import Footer, RangeReader, length, read_footer
-from coralord_lightning.builder.pruning import can_hold
+from coralord_lightning.builder.pruning import Span, can_hold, conjuncts, must_hold
 from coralord_lightning.spec.plan import Job, Location, RemoteFile, SourceFile
 from coralord_lightning.spec.predicate import Predicate
 from coralord_lightning.spec.selection import SelectedField, Selection, SplitRule
@@ -29,7 +29,7 @@ _WIDTHS = {"bool": 1, "integer": 8, "float": 8, "date": 4, "timestamp": 8, "time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What a build will take.
+    """What a build will take; of `order_by` with `limit` at most, for what is read of that depends on the values.
 
     Args:
         num_rows: rows that will be selected; None where only reading them would tell.
@@ -46,7 +46,11 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Need:
-    """One reading of a table: which columns, of rows that which predicates leave, up to how many."""
+    """One reading of a table: which columns, of rows that which predicates leave, up to how many.
+
+    Args:
+        columns: beside those that the predicates read.
+    """
 
     columns: frozenset[str]
     predicates: tuple[Predicate, ...]
@@ -140,17 +144,16 @@ class _Rest:
 
 def _needs(selection: Selection) -> list[_Need]:
     """What the queries of a build read of the selection's own files: each split, then counts over all."""
-    where = (selection.where,) if selection.where is not None else ()
+    where = conjuncts(selection.where) if selection.where is not None else ()
     listed: list[_Need] = []
     for rule in selection.splits:
-        names = {item.name for item in selection.fields} | _conditions(selection, [rule])
-        names |= {key.field for key in selection.order_by}
-        claims = (rule.claims,) if rule.bounds is None and rule.claims is not None else ()
-        limit = selection.limit if not selection.order_by else None
-        listed.append(_Need(columns=_columns(selection, names), predicates=(*where, *claims), limit=_rows(limit, rule)))
-    counted = _columns(selection, _conditions(selection, selection.splits))
+        claims = conjuncts(rule.claims) if rule.bounds is None and rule.claims is not None else ()
+        names = {item.name for item in selection.fields} | {key.field for key in selection.order_by}
+        names |= _conditions(selection, [rule]) if rule.bounds is not None else set()
+        limit = _rows(selection.limit, rule) if not selection.order_by else None
+        listed.append(_Need(columns=_columns(selection, names), predicates=(*where, *claims), limit=limit))
     if len(selection.splits) > 1 or any(rule.claims is not None or rule.bounds for rule in selection.splits):
-        listed.append(_Need(columns=counted, predicates=where))
+        listed.append(_Need(columns=_columns(selection, _conditions(selection, selection.splits)), predicates=where))
     return list(dict.fromkeys(listed))
 
 
@@ -163,11 +166,11 @@ def _rows(limit: int | None, rule: SplitRule) -> int | None:
 
 
 def _conditions(selection: Selection, rules: Sequence[SplitRule]) -> set[str]:
-    """Fields that tell which rows these splits have."""
+    """Fields that tell which rows these splits have, once `where` has chosen."""
     asked = list(rules)
     if any(rule.bounds is not None and rule.of is None for rule in rules):
         asked = list(selection.splits)  # the rest is what all others leave
-    predicates = [selection.where, *(rule.claims for rule in asked), *(rule.of for rule in asked)]
+    predicates = [*(rule.claims for rule in asked), *(rule.of for rule in asked)]
     names = {name for predicate in predicates if predicate is not None for name in predicate.fields()}
     if any(rule.bounds is not None for rule in rules):
         names |= set(selection.split_key)
@@ -197,25 +200,31 @@ def _leaves(item: SelectedField, table: str) -> Iterator[str]:
         yield item.column
 
 
-def _parquet(selection: Selection, source: SourceFile, footer: Footer, needs: Sequence[_Need], rest: _Rest) -> _Told:
-    stretches = [footer.tail]
+def _parquet(selection: Selection, source: SourceFile, footer: Footer, readings: Sequence[_Need], rest: _Rest) -> _Told:
     items = [item for item in (*selection.fields, *selection.helpers) if item.table == source.table]
+    groups = [footer.metadata.row_group(index) for index in range(footer.metadata.num_row_groups)]
+    spans = [footer.spans(group, items) for group in groups]
+    needs = [_without_trifles(selection, need, spans) for need in readings]
     output = _columns(selection, (item.name for item in selection.fields))
-    kept = num_rows = 0
-    for index in range(footer.metadata.num_row_groups):
-        group = footer.metadata.row_group(index)
-        spans = footer.spans(group, items)
+    stretches, kept = [footer.tail], 0
+    for group, held in zip(groups, spans, strict=True):
         columns: set[str] = set()
-        for need in needs:
-            if rest.wants(need) and all(can_hold(predicate, spans) for predicate in need.predicates):
-                columns |= need.columns
+        for need, columns_of_need in needs:
+            if rest.wants(need) and all(can_hold(predicate, held) for predicate in need.predicates):
+                columns |= columns_of_need
                 rest.take(need, group.num_rows)
-        if columns:
-            num_rows += group.num_rows
-            stretches += footer.stretches(group, columns)
-            kept += sum(chunk.total_uncompressed_size for chunk in footer.chunks(group, output))
-    rows = num_rows if all(not need.predicates for need in needs) else None
-    return _Told(bytes_to_fetch=length(stretches), kept_bytes=kept, num_rows=rows)
+        stretches += footer.stretches(group, columns)
+        kept += sum(chunk.total_uncompressed_size for chunk in footer.chunks(group, output)) if columns else 0
+    return _Told(bytes_to_fetch=length(stretches), kept_bytes=kept, num_rows=footer.metadata.num_rows)
+
+
+def _without_trifles(
+    selection: Selection, need: _Need, spans: Sequence[Mapping[str, Span]]
+) -> tuple[_Need, frozenset[str]]:
+    """A reading and all its columns, without those of conditions that the footer shows to hold throughout."""
+    asked = [item for item in need.predicates if not all(must_hold(item, held) for held in spans)]
+    names = {name for predicate in asked for name in predicate.fields()}
+    return need, need.columns | _columns(selection, names)
 
 
 def _media_bytes(selection: Selection, source: SourceFile) -> int:

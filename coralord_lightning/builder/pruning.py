@@ -15,7 +15,7 @@ from typing import Any
 
 from coralord_lightning.spec.predicate.syntax import Call, Constant, FieldRef, Node, Predicate
 
-__all__ = ["Span", "can_hold"]
+__all__ = ["Span", "can_hold", "conjuncts", "must_hold"]
 
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!=", "is not distinct from": "="}
 _MAYBE = (True, True)
@@ -40,6 +40,25 @@ class Span:
 def can_hold(predicate: Predicate | None, spans: Mapping[str, Span]) -> bool:
     """Whether the predicate can be true of a row; fields without a span may have any value."""
     return predicate is None or _truths(predicate.root, spans)[0]
+
+
+def conjuncts(predicate: Predicate) -> tuple[Predicate, ...]:
+    """Conditions that all must hold for the predicate to hold."""
+    root = predicate.root
+    if isinstance(root, Call) and root.op == "and":
+        return tuple(inner for arg in root.args for inner in conjuncts(Predicate(arg)))
+    return (predicate,)
+
+
+def must_hold(predicate: Predicate, spans: Mapping[str, Span]) -> bool:
+    """Whether the predicate is true of every row."""
+    known = [spans.get(name) for name in predicate.fields()]
+    has_nulls = any(span is None or span.num_nulls != 0 for span in known)
+    return not _truths(predicate.root, spans)[1] and (not has_nulls or _is_null_test(predicate.root))
+
+
+def _is_null_test(node: Node) -> bool:
+    return isinstance(node, Call) and (node.op == "is null" or (node.op == "not" and _is_null_test(node.args[0])))
 
 
 def _truths(node: Node, spans: Mapping[str, Span]) -> tuple[bool, bool]:

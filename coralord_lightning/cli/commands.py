@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from coralord_lightning.cli import report
 from coralord_lightning.cli.output import Output
 from coralord_lightning.cli.progress import progress_for
-from coralord_lightning.errors import VersionNotFoundError, nearest
+from coralord_lightning.errors import UsageError, VersionNotFoundError, nearest
 
 if TYPE_CHECKING:
     from coralord_lightning.store import Store
@@ -48,13 +48,11 @@ def describe(values: Namespace, output: Output) -> int:
 
 def plan(values: Namespace, output: Output) -> int:
     """`coral plan D`."""
-    workspace = _workspace(values)
-    job = workspace.plan(values.descriptor, update=_update(values))
-    built = workspace.store.read_manifest(job.fingerprint) is not None
+    foreseen = _workspace(values).foresee(values.descriptor, update=_update(values))
     if output.json:
-        output.value(report.job_json(job, built=built))
+        output.value(report.foreseen_json(foreseen))
     else:
-        output.text(*report.job_lines(job, built=built))
+        output.text(*report.foreseen_lines(foreseen))
     return OK
 
 
@@ -166,7 +164,17 @@ def _workspace(values: Namespace) -> Workspace:
     from coralord_lightning.config import load_config
     from coralord_lightning.workspace import open_workspace
 
-    return open_workspace(load_config(home=values.home), offline=values.offline)
+    config = load_config(home=values.home, allow_private=values.allow_private or None)
+    return open_workspace(config, offline=values.offline, max_fetch=_max_fetch(values.max_fetch))
+
+
+def _max_fetch(text: str | None) -> int | None:
+    from coralord_lightning.spec.descriptor.units import parse_size
+
+    try:
+        return None if text is None else int(parse_size(text))
+    except ValueError as error:
+        raise UsageError("--max-fetch", str(error), remedy="--max-fetch 50GB") from error
 
 
 def _update(values: Namespace) -> Update:

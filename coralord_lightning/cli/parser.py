@@ -177,8 +177,8 @@ def _unknown(prog: str, kind: str, word: str, known: list[str]) -> UsageError:
 
 
 def _defaults() -> argparse.Namespace:
-    flags = ("json", "quiet", "debug", "offline", "locked", "explain", "exit_code", "dry_run", "allow_private")
-    flags += ("force", "validate")
+    flags: tuple[str, ...] = ("json", "quiet", "debug", "offline", "locked", "allow_private")
+    flags += ("explain", "exit_code", "dry_run", "force", "validate")
     return argparse.Namespace(home=None, max_fetch=None, **dict.fromkeys(flags, False))
 
 

@@ -30,6 +30,7 @@ class RichProgress:
         self._bar: Any = None
         self._task: Any = None
         self._rows = self._bytes = 0
+        self._fetched: Any = None
 
     def phase(self, text: str) -> None:
         """Say what happens now."""
@@ -48,11 +49,20 @@ class RichProgress:
         amount = f"{count(self._rows)} rows, {size(self._bytes)}"
         self._bar.update(self._task, advance=partitions, amount=amount)
 
+    def fetching(self, done_bytes: int, total_bytes: int | None = None) -> None:
+        """Show a second bar, of bytes that crossed the wire."""
+        self._begin()
+        if self._fetched is None:
+            self._fetched = self._bar.add_task("fetching", total=None, amount="")
+        known = total_bytes or self._bar.tasks[self._fetched].total
+        amount = size(done_bytes) if known is None else f"{size(done_bytes)} of about {size(int(known))}"
+        self._bar.update(self._fetched, total=known, completed=done_bytes, amount=amount)
+
     def finish(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
-            self._bar = None
+            self._bar = self._fetched = None
 
     def _begin(self) -> None:
         if self._bar is not None:

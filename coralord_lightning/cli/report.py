@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from coralord_lightning.cli.doctor import Finding
     from coralord_lightning.spec.explain import Change
-    from coralord_lightning.spec.plan import Job
     from coralord_lightning.store import QueryResult
     from coralord_lightning.versions.status import Status
     from coralord_lightning.versions.update import LockChange
     from coralord_lightning.workspace import Outcome, Version
     from coralord_lightning.workspace.describe import Described
+    from coralord_lightning.workspace.foresight import Foreseen
 
 SHORT = 12
 ENTRY_HEAD = ("name", "fingerprint", "rows", "size", "built (UTC)")
@@ -30,37 +30,46 @@ NEWEST = """
 _WIDE = 72
 
 
-def job_json(job: Job, *, built: bool) -> dict[str, Any]:
+def foreseen_json(foreseen: Foreseen) -> dict[str, Any]:
     """A plan for programs: the whole canonical plan, and what building it takes."""
+    job, forecast = foreseen.planned.job, foreseen.forecast
     return {
         "name": job.name,
         "fingerprint": job.fingerprint,
-        "built": built,
+        "built": foreseen.built,
         "partitions": len(job.plan.partitions),
         "files": len(job.plan.sources),
         "size_bytes": sum(source.size_bytes for source in job.plan.sources),
-        "fetch_bytes_at_most": _fetch_bytes(job),
+        "num_rows": forecast.num_rows,
+        "bytes_to_fetch": forecast.bytes_to_fetch,
+        "disk_bytes": forecast.disk_bytes,
+        "num_partitions": forecast.num_partitions,
         "plan": job.plan.to_json(),
     }
 
 
-def job_lines(job: Job, *, built: bool) -> list[str]:
+def foreseen_lines(foreseen: Foreseen) -> list[str]:
     """A plan for people."""
-    plan = job.plan
+    job, forecast, plan = foreseen.planned.job, foreseen.forecast, foreseen.planned.job.plan
     files = _number(len(plan.sources), "file")
+    rows = "known when they are read" if forecast.num_rows is None else count(forecast.num_rows)
+    to_fetch = f"about {size(forecast.bytes_to_fetch)}" if forecast.bytes_to_fetch else "nothing, all of it is here"
+    to_build = f"{forecast.num_partitions} of {len(plan.partitions)} to build"
     values = {
         "fingerprint": job.fingerprint,
         "fields": ", ".join(item.name + _shape(item.shape) for item in plan.selection.fields),
         "splits": ", ".join(rule.name for rule in plan.selection.splits),
+        "rows": rows,
         "inputs": f"{files}, {size(sum(source.size_bytes for source in plan.sources))}",
-        "to fetch": f"at most {size(_fetch_bytes(job))}" if _fetch_bytes(job) else "nothing, all of it is here",
-        "partitions": str(len(plan.partitions)),
+        "to fetch": to_fetch,
+        "disk": f"about {size(forecast.disk_bytes)}" if forecast.disk_bytes else "nothing more",
+        "partitions": str(len(plan.partitions)) if foreseen.built else to_build,
     }
     if plan.pipeline is not None:
         values["pipeline"] = f"{plan.pipeline.file}:{plan.pipeline.function}, per {plan.pipeline.per}"
     if plan.environment is not None:
         values["environment"] = _environment(plan.to_json()["environment"])
-    state = "built already: a build would do nothing" if built else "not built yet"
+    state = "built already: a build would do nothing" if foreseen.built else "not built yet"
     return [f"{job.name}  {state}", *pairs(values)]
 
 
@@ -235,12 +244,6 @@ def _identity(source: Mapping[str, Any]) -> str:
 
 def _shape(shape: Sequence[int]) -> str:
     return f"[{', '.join('?' if length < 0 else str(length) for length in shape)}]" if shape else ""
-
-
-def _fetch_bytes(job: Job) -> int:
-    from coralord_lightning.spec.plan import RemoteFile
-
-    return sum(place.size_bytes for place in job.locations.values() if isinstance(place, RemoteFile))
 
 
 def _number(number: int, noun: str) -> str:

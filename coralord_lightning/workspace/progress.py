@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from coralord_lightning.spec.descriptor.units import shown_bytes
+
 __all__ = ["PlainProgress", "Silence"]
 
 QUIET_S = 10.0
@@ -33,6 +35,11 @@ class PlainProgress:
     def advance(self, partitions: int = 1, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002 - Progress names it so
         """Say nothing: phases name the partition."""
 
+    def fetching(self, done_bytes: int, total_bytes: int | None = None) -> None:
+        """Say how much will be fetched, once that is known."""
+        if total_bytes is not None and total_bytes > done_bytes:
+            self.phase(f"fetching {shown_bytes(total_bytes)}")
+
     def finish(self) -> None:
         """Say nothing: the result follows."""
 
@@ -47,6 +54,9 @@ class Silence:
         """Say nothing."""
 
     def advance(self, partitions: int = 1, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002 - as in Progress
+        """Say nothing."""
+
+    def fetching(self, done_bytes: int, total_bytes: int | None = None) -> None:
         """Say nothing."""
 
     def finish(self) -> None:

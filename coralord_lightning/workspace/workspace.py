@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from coralord_lightning.config import Config
 from coralord_lightning.errors import ShardMissingError, StaleError, StoreError
@@ -18,7 +19,7 @@ from coralord_lightning.sources import Sources, open_sources
 from coralord_lightning.spec.descriptor import SubsetDescriptor
 from coralord_lightning.spec.explain import Change, explain
 from coralord_lightning.spec.manifest import Manifest
-from coralord_lightning.spec.plan import EnvironmentPlan, Job
+from coralord_lightning.spec.plan import EnvironmentPlan, Job, RemoteFile
 from coralord_lightning.store import Store, open_store
 from coralord_lightning.workspace.locking import Update, pins_for, require_content, require_locked, write_entry
 from coralord_lightning.workspace.planning import (
@@ -34,6 +35,7 @@ from coralord_lightning.workspace.version import Outcome, Version
 if TYPE_CHECKING:
     from coralord_lightning.builder.build import Built, Extractor, Progress, Tools
     from coralord_lightning.builder.runners.base import Runner
+    from coralord_lightning.workspace.foresight import Foreseen
 
 __all__ = ["Workspace", "open_workspace"]
 
@@ -41,25 +43,31 @@ Verify = Literal["stat", "read"]
 
 
 def open_workspace(
-    config: Config, *, offline: bool = False, crash_point: Callable[[str], None] | None = None
+    config: Config,
+    *,
+    offline: bool = False,
+    max_fetch: int | None = None,
+    crash_point: Callable[[str], None] | None = None,
 ) -> Workspace:
     """Put the real parts together; touches nothing yet.
 
     Args:
         offline: rule the network out.
+        max_fetch: bytes that one call may fetch, whatever descriptors say; the site's limit holds all the same.
         crash_point: hears the name of every step that reaches the disk; tests end the process there.
     """
     store = open_store(config.home) if crash_point is None else open_store(config.home, crash_point=crash_point)
-    return Workspace(config=config, store=store, offline=offline)
+    return Workspace(config=config, store=store, offline=offline, max_fetch=max_fetch)
 
 
 class Workspace:
     """One store and one site configuration, and what can be asked of them."""
 
-    def __init__(self, *, config: Config, store: Store, offline: bool = False) -> None:
+    def __init__(self, *, config: Config, store: Store, offline: bool = False, max_fetch: int | None = None) -> None:
         self.config = config
         self.store = store
         self.offline = offline
+        self.max_fetch = max_fetch
 
     def ensure(
         self,
@@ -84,14 +92,15 @@ class Workspace:
         """
         started = time.monotonic()
         asked = read_descriptor(descriptor, base_dir=base_dir)
-        with self._sources(update) as sources:
+        progress = progress or Silence()
+        with self._sources(update, asked, progress) as sources:
             planned = self._plan(asked, sources, update)
             manifest = self._lookup(planned.job.fingerprint, verify)
             built: Built | None = None
             if manifest is None:
                 if not build:
                     raise _stale(planned)
-                manifest, built = self._build(planned, sources, verify, progress or Silence())
+                manifest, built = self._build(planned, sources, verify, progress)
             require_content(planned, manifest.content_digest)
             self._bind(planned, manifest, tolerant=built is None)
             if lock:
@@ -112,8 +121,26 @@ class Workspace:
     def planned(self, descriptor: DescriptorLike, *, base_dir: Path | None = None, update: Update = None) -> Planned:
         """The job, with the descriptor and Croissant text it comes from."""
         asked = read_descriptor(descriptor, base_dir=base_dir)
-        with self._sources(update) as sources:
+        with self._sources(update, asked) as sources:
             return self._plan(asked, sources, update)
+
+    def foresee(self, descriptor: DescriptorLike, *, base_dir: Path | None = None, update: Update = None) -> Foreseen:
+        """The job, and what building it would take: rows, bytes to fetch, disk, partitions.
+
+        Raises:
+            FetchLimitError: it would fetch more than descriptor, workspace or site allow.
+        """
+        from coralord_lightning.workspace.foresight import foresee, require_within
+
+        asked = read_descriptor(descriptor, base_dir=base_dir)
+        with self._sources(update, asked) as sources:
+            planned = self._plan(asked, sources, update)
+            job, built = planned.job, self._lookup(planned.job.fingerprint, "stat") is not None
+            found = foresee(
+                planned, store=self.store, built=built, filesystem=lambda: sources.filesystem(job.locations)
+            )
+            require_within(found, self.config.fetch_limit(self._max_fetch(asked)))
+            return found
 
     def version(self, fingerprint: str, *, verify: Verify = "stat", name: str | None = None) -> Version:
         """A version in the store.
@@ -151,9 +178,20 @@ class Workspace:
         manifest = self.store.read_manifest(fingerprint)
         return () if manifest is None else explain(manifest.plan, job.canonical)
 
-    def _sources(self, update: Update) -> AbstractContextManager[Sources]:
-        offline = self.offline or update == "offline"
-        return open_sources(self.config, cache_dir=self.config.home / "cache", offline=offline)
+    def _sources(
+        self, update: Update, asked: SubsetDescriptor, progress: Progress | None = None
+    ) -> AbstractContextManager[Sources]:
+        return open_sources(
+            self.config,
+            cache_dir=self.config.home / "cache",
+            offline=self.offline or update == "offline",
+            max_fetch=self._max_fetch(asked),
+            on_bytes=progress.fetching if progress is not None else None,
+        )
+
+    def _max_fetch(self, asked: SubsetDescriptor) -> int | None:
+        """What one call may fetch: as this workspace says, else as the descriptor does."""
+        return self.max_fetch if self.max_fetch is not None else asked.max_fetch
 
     def _lookup(self, fingerprint: str, verify: Verify) -> Manifest | None:
         """The finished version, whole; None where it has to be built (again)."""
@@ -177,7 +215,9 @@ class Workspace:
             done = self._lookup(job.fingerprint, verify)
             if done is not None:
                 return done, None
-            tools = self._tools(job, sources, progress)
+            filesystem = lru_cache(maxsize=1)(lambda: sources.filesystem(job.locations))
+            self._foretell(planned, sources, filesystem, progress)
+            tools = self._tools(job, filesystem, progress)
             built = _built(job, tools)
             try:
                 self.store.check_shards(built.manifest, mode=verify)
@@ -188,13 +228,24 @@ class Workspace:
             self.store.publish_manifest(built.manifest)
             return built.manifest, built
 
-    def _tools(self, job: Job, sources: Sources, progress: Progress) -> Tools:
+    def _foretell(self, planned: Planned, sources: Sources, filesystem: Callable[[], Any], progress: Progress) -> None:
+        """Say how much will be fetched, and refuse to fetch more than is allowed."""
+        if not any(isinstance(place, RemoteFile) for place in planned.job.locations.values()):
+            return
+        from coralord_lightning.workspace.foresight import foresee, require_within, text_bytes
+
+        spent = sources.bytes_fetched - text_bytes(planned)
+        found = foresee(planned, store=self.store, built=False, filesystem=filesystem)
+        require_within(found, self.config.fetch_limit(self._max_fetch(planned.descriptor)), spent=spent)
+        progress.fetching(sources.bytes_fetched, spent + found.forecast.bytes_to_fetch)
+
+    def _tools(self, job: Job, filesystem: Callable[[], Any], progress: Progress) -> Tools:
         from coralord_lightning.builder.build import Tools
 
         def open_extractor(job: Job, spill: Path) -> AbstractContextManager[Extractor]:
             from coralord_lightning.builder.extract import open_extractor as opened
 
-            return opened(job, filesystem=sources.filesystem, spill_dir=spill)
+            return opened(job, filesystem=lambda _: filesystem(), spill_dir=spill)
 
         environment = job.plan.environment
         return Tools(

@@ -7,7 +7,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
-__all__ = ["parse_duration", "parse_size", "relative_path"]
+__all__ = ["parse_duration", "parse_size", "relative_path", "shown_bytes"]
 
 _AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 _BYTES = {"": 1, "b": 1}
@@ -61,3 +61,13 @@ def relative_path(text: str) -> str:
         message = f"{text!r} is no path inside the descriptor's folder"
         raise ValueError(message)
     return str(path)
+
+
+def shown_bytes(size_bytes: int) -> str:
+    """Bytes as messages say them: `1.5 GB (1500000000 bytes)`."""
+    value, unit = float(size_bytes), "bytes"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{size_bytes} bytes" if unit == "bytes" else f"{value:.3g} {unit} ({size_bytes} bytes)"
