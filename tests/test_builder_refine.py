@@ -125,6 +125,22 @@ def test_pictures_are_tensors_in_batches(project: Project) -> None:
     assert data.stats["train"]["image"].distinct == dict.fromkeys(range(10), 6)
 
 
+def test_the_bytes_of_a_struct_are_decoded(project: Project) -> None:
+    for name, numbers in (("a", range(6)), ("b", range(6, 10))):
+        columns = rows(*numbers) | {"image": [{"bytes": picture(n), "path": f"{n}.png"} for n in numbers]}
+        kinds = {"age": pa.int32(), "pair": pa.list_(pa.float32())}
+        table = pa.table({key: pa.array(values, kinds.get(key)) for key, values in columns.items()})
+        pq.write_table(table, project.folder / "data" / f"{name}.parquet")
+    path = project.folder / "croissant.json"
+    croissant = json.loads(path.read_text())
+    (image,) = [each for each in croissant["recordSet"][0]["field"] if each["@id"] == "rows/image"]
+    image["source"]["transform"] = {"jsonPath": "bytes"}
+    croissant["@context"] |= {"jsonPath": "cr:jsonPath", "transform": "cr:transform"}
+    path.write_text(json.dumps(croissant))
+
+    assert project.column("image", "{image: {decode: image}}") == [[[n, n]] * 3 for n in range(10)]
+
+
 def test_a_pipeline_gets_tensors(project: Project) -> None:
     (project.folder / "pipeline.py").write_text(
         "def twice(batch):\n"
