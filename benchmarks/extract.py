@@ -99,6 +99,14 @@ def timed(act: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def own_peak_mb() -> float:
+    """Peak resident memory of this process; `ru_maxrss` would count its parent's, from before it was this program."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
+    return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+
+
 def peak_mb(described: Path, out: Path, threads: int) -> float:
     """Peak resident memory of a process that does nothing else."""
     command = [sys.executable, __file__, "--measure", str(described), str(out), str(threads)]
@@ -114,7 +122,7 @@ def main() -> None:
     values = parser.parse_args()
     if values.measure is not None:
         extract(Path(values.measure[0]), Path(values.measure[1]), int(values.measure[2]))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(own_peak_mb())
         return
     threads = os.cpu_count() or 1
     print(f"{platform.platform()}, {threads} cores, DuckDB {duckdb.__version__}, pyarrow {pa.__version__}")
