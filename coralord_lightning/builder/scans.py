@@ -30,6 +30,8 @@ __all__ = [
 
 _GZIP = b"\x1f\x8b"
 _HEAD_BYTES = 1024 * 1024
+_REMOTE_BUFFER = 4 * 1024 * 1024
+"""More than the longest line that DuckDB takes (2 MiB), as it must be."""
 _COUNTED = "row_number() OVER () - 1"
 Place = tuple[str, str]
 
@@ -180,11 +182,16 @@ def csv_table(source: SourceFile, index: int, path: str, head: bytes, *, delimit
     relation = (
         f"read_csv({quote_literal(path)}, auto_detect = false, header = true, delim = {quote_literal(delimiter)}, "
         "quote = '\"', escape = '\"', nullstr = '', strict_mode = true, null_padding = false, "
-        f"compression = '{'gzip' if zipped else 'none'}', columns = {{{places}}})"
+        f"compression = '{'gzip' if zipped else 'none'}', {_buffers(path)}columns = {{{places}}})"
     )
     return _Base(source=source, index=index).table(
         relation=relation, row=_COUNTED, values=values, repeated=frozenset(repeated)
     )
+
+
+def _buffers(path: str) -> str:
+    """How much of a remote file is read at once: DuckDB's own 32 MB are more than a `limit` wants fetched."""
+    return f"buffer_size = {_REMOTE_BUFFER}, " if path.startswith("coral://") else ""
 
 
 def json_table(source: SourceFile, index: int, path: str, head: bytes, fields: Sequence[SelectedField]) -> Table:

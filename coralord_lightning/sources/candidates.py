@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from coralord_lightning.errors import (
     DescriptorValueError,
@@ -181,7 +181,7 @@ class Lister:
                     found = list(tree.members(patterns))
                     out |= {(tree.name, item.path): _member(item, tree, node) for item in found}
                     if not out:
-                        offered += _first(tree.some_paths())
+                        offered += _first(tree.some_paths(patterns.folder))
                         excluded += [path for path in offered if patterns.include(path)]
             else:
                 plain = self.list(replace(within, format=node.format))  # read as the set says
@@ -335,7 +335,7 @@ def _size(path: Path) -> int | None:
 
 
 def _no_member(node: FileObject, path: str, trees: Iterable[Tree]) -> SourceMissingError:
-    there = [name for tree in trees for name in _first(tree.some_paths())]
+    there = [name for tree in trees for name in _first(tree.some_paths(path.rpartition("/")[0]))]
     same = [name for name in there if name.rpartition("/")[2] == path.rpartition("/")[2]]
     near = same[0] if same else nearest(path, there)
     shown = ", ".join(there[:8]) + (" and more" if len(there) > 8 else "")
@@ -364,6 +364,8 @@ def _no_repository(node: FileObject | FileSet, mapped: Path | None) -> Unsupport
 
 def _joined(base: str, node: FileObject) -> str:
     """The address of a relative `contentUrl` in a remote Croissant file; it must stay on that site, and no file."""
+    from coralord_lightning.sources.address import join
+
     url = node.content_url
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url) or "\\" in url or "\0" in url:
         raise ForbiddenSourceError(
@@ -372,7 +374,7 @@ def _joined(base: str, node: FileObject) -> str:
             facts={"got": repr(url)},
             remedy="download the Croissant file and its data into one folder, and name that file in the descriptor",
         )
-    return urljoin(base, quote(url, safe="/%?=&:@!$'()*+,;~-._"))
+    return join(base, quote(url, safe="/%?=&:@!$'()*+,;~-._"))
 
 
 def _no_listing(node: FileSet) -> UnsupportedCroissantError:

@@ -86,17 +86,26 @@ def read_range(
         SourceIntegrityError: the file is not the pinned one any more.
         UpstreamError: the server does not serve ranges as HTTP says.
     """
+    out = bytearray()
+    kept = [False]
+
+    def headers() -> dict[str, str]:
+        if not kept[0]:
+            out.clear()  # nothing says that what comes now goes with what is here
+        return {"range": f"bytes={start + len(out)}-{stop - 1}"} | ({"if-range": etag} if etag else {})
 
     def consume(reply: Reply) -> Range:
         if reply.status != 206:
             raise _no_range(reply, etag, size_bytes, subject)
-        _require_range(reply, (start, stop), etag, size_bytes, subject)
-        return Range(data=_read_body(reply, stop - start), etag=reply.etag)
+        _require_range(reply, (start + len(out), stop), etag, size_bytes, subject)
+        if out:
+            LOG.info("%s: goes on after %d of %d bytes from %s", subject, len(out), stop - start, reply.shown)
+        kept[0] = etag is not None and reply.etag == etag
+        _read_body(reply, out, stop - start)
+        return Range(data=bytes(out), etag=reply.etag)
 
-    headers = {"range": f"bytes={start}-{stop - 1}"} | ({"if-range": etag} if etag else {})
-    return client.ask(
-        "GET", url, subject=subject, consume=consume, headers=headers, accept=frozenset({200, 206, 412, 416})
-    )
+    accept = frozenset({200, 206, 412, 416})
+    return client.ask("GET", url, subject=subject, consume=consume, headers=headers, accept=accept, resumes=True)
 
 
 def _require_range(reply: Reply, span: tuple[int, int], etag: str | None, size_bytes: int, subject: str) -> None:
@@ -219,15 +228,15 @@ def changed(subject: str, shown: str, *, expected: str, got: str) -> SourceInteg
     )
 
 
-def _read_body(reply: Reply, expected: int) -> bytes:
-    out = bytearray()
+def _read_body(reply: Reply, out: bytearray, expected: int) -> None:
+    """Append a body to what is here already; all of it is to be so long."""
     for chunk in reply.body():
         out += chunk
         if len(out) > expected:
-            break
+            out.clear()
+            raise BrokenBodyError(f"more than {expected} bytes")
     if len(out) != expected:
-        raise BrokenBodyError(f"{'more' if len(out) > expected else len(out)} of {expected} bytes")
-    return bytes(out)
+        raise BrokenBodyError(f"{len(out)} of {expected} bytes")
 
 
 def _require_length(reply: Reply, count: int) -> None:

@@ -221,7 +221,8 @@ class HttpClient:
             request = self._request(method, here, sent | own, subject)
             response = self._transport.handle_request(request)
             try:
-                reply = self._reply(response, here, url, subject, had)
+                at = url if target.bucket is not None and here == target.url else here
+                reply = self._reply(response, at, url, subject, had)
                 moved = self._access.elsewhere(target, reply.status, reply.headers)
                 if moved is not None:
                     target, here = moved, moved.url

@@ -27,9 +27,12 @@ __all__ = ["CoralFileSystem", "FetchRange", "RangeFile"]
 FetchRange = Callable[[str, RemoteFile, int, int], bytes]
 """(name, file, start, stop) -> the pinned bytes [start, stop), or a CoralError."""
 
-_FOOTER = 64 * 1024
-"""Read in one go from the end: DuckDB asks for a Parquet file's length field first and for its footer then."""
+_FOOTER = 32 * 1024
+"""Read in one go from the end: DuckDB 1.5 asks for a Parquet file's length field first and for its footer then.
+DuckDB 2 asks for the last 128 KiB at once."""
 _READ_AHEAD = 8 * 1024
+"""No request is for less, so much is fetched beyond what was asked at most. Column chunks that lie within 16 KiB of
+each other are asked for in one piece by DuckDB itself; CSV and JSON lines it reads buffer by buffer, in order."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
