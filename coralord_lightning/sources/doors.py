@@ -46,6 +46,7 @@ class SourceDoors:
         offline: bool,
         clock: Callable[[], float],
         limits: ArchiveLimits,
+        max_fetch: int | None,
     ) -> None:
         self.hashes = hashes
         self._config = config
@@ -55,6 +56,7 @@ class SourceDoors:
         self._offline = offline
         self._clock = clock
         self._limits = limits
+        self._max_fetch = max_fetch
         self._kept = KeptFiles(cache_dir / "downloads" / "files", hashes)
         self._closing = ExitStack()
         self._repositories: dict[tuple[str, LockedPins], GitRepository] = {}
@@ -97,6 +99,7 @@ class SourceDoors:
         if there is not None:
             return self._hub(name, there, pins)
         from coralord_lightning.sources.git import GitRepository, GitTree
+        from coralord_lightning.sources.git_process import GitLimits
 
         key = (url, pins)
         if key not in self._repositories:
@@ -108,6 +111,7 @@ class SourceDoors:
                 cache_dir=self._cache_dir / "git",
                 kept=self._kept,
                 offline=self._offline,
+                limits=GitLimits(max_fetch=self._max_fetch),
             )
         return GitTree(name, self._repositories[key], self.hashes)
 

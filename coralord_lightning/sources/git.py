@@ -192,7 +192,7 @@ class GitRepository:
         name = self.revision
         wanted = ["HEAD"] if name == "HEAD" else [f"refs/heads/{name}", f"refs/tags/{name}^{{}}", f"refs/tags/{name}"]
         if name.startswith("refs/"):
-            wanted.insert(0, name)
+            wanted = [f"{name}^{{}}", name]
         with self._held():
             found = self._git.run("ls-remote", "--", self._address.url, *wanted, network=True).decode(
                 "utf-8", "replace"
@@ -294,7 +294,7 @@ class GitTree:
                     require=partial(self._require, path, blob.problem),
                 )
 
-    def some_paths(self) -> Iterator[str]:
+    def some_paths(self, folder: str) -> Iterator[str]:  # noqa: ARG002
         return iter(self._repository.blobs)
 
     def _require(self, path: str, problem: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import shutil
@@ -23,14 +22,15 @@ import httpcore
 from coralord_lightning.config import Config
 from coralord_lightning.errors import (
     CoralError,
+    FetchLimitError,
     ForbiddenSourceError,
     OfflineError,
     SourceError,
     SourceMissingError,
     UpstreamError,
 )
-from coralord_lightning.sources.address import is_global, redact
-from coralord_lightning.sources.transport import Policy
+from coralord_lightning.sources.address import redact
+from coralord_lightning.sources.transport import Policy, goes_directly
 
 __all__ = ["Git", "GitLimits"]
 
@@ -55,13 +55,18 @@ _SETTINGS = {
     "submodule.recurse": "false",
 }
 _PIECE = 1024 * 1024
-_POLL_S = 0.25
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitLimits:
-    """How much of a repository may be fetched by one command, and how long one may take."""
+    """How much of a repository may be fetched by one command, and how long one may take.
 
+    Args:
+        max_fetch: what the user allows; `size_bytes` is what we do.
+    """
+
+    max_fetch: int | None = None
     size_bytes: int = 64 * 1024**3
     seconds: float = 3600.0
     output_bytes: int = 1024**3
@@ -173,17 +178,17 @@ class Git:
         parts = urlsplit(self._url)
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+        policy, proxy = Policy(self._config), self._config.proxies.get(parts.scheme.lower())
         out: dict[str, str] = {}
         try:
-            address = Policy(self._config).addresses(host, port)[0]
+            if proxy is not None and not goes_directly(host, port, self._config.no_proxy):
+                policy.check(host, port)
+                out["http.proxy"] = proxy.reveal()
+            else:
+                address = policy.addresses(host, port)[0]
+                out["http.curloptResolve"] = f"{host}:{port}:{f'[{address}]' if ':' in address else address}"
         except (httpcore.ConnectError, IndexError) as error:
             raise self._failure(f"cannot resolve {host}: {error}") from error
-        if not _is_address(host):
-            out["http.curloptResolve"] = f"{host}:{port}:{f'[{address}]' if ':' in address else address}"
-        elif not is_global(ipaddress.ip_address(host)) and not Policy(self._config).allows(host):
-            raise ForbiddenSourceError(
-                self._subject, "is not on the public internet", facts={"got": host}, remedy="give a public address"
-            )
         if self._config.ca_bundle is not None:
             out["http.sslCAInfo"] = str(self._config.ca_bundle)
         if self._authorization is not None:
@@ -218,7 +223,14 @@ class Git:
             remedy=f"check the address: GIT_TERMINAL_PROMPT=0 git ls-remote {redact(self._url)}",
         )
 
-    def _too_much(self, got: str) -> ForbiddenSourceError:
+    def _too_much(self, got: str) -> ForbiddenSourceError | FetchLimitError:
+        if got == f"more than {self._limits.max_fetch} bytes":
+            return FetchLimitError(
+                self._subject,
+                "would be fetched beyond the limit",
+                facts={"url": redact(self._url), "limit": f"{self._limits.max_fetch} bytes"},
+                remedy="give a higher --max-fetch, or max_fetch: in the descriptor",
+            )
         return ForbiddenSourceError(
             self._subject,
             "takes more than a repository may",
@@ -236,7 +248,8 @@ class _Watch:
         self._folder = folder
         self._limits = limits
         self._until = time.monotonic() + limits.seconds
-        self._most = _packed_bytes(folder) + limits.size_bytes
+        self._most = min(limits.size_bytes, limits.max_fetch or limits.size_bytes)
+        self._before = _packed_bytes(folder)
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._thread.start()
 
@@ -248,19 +261,23 @@ class _Watch:
         self._thread.join()
 
     def _loop(self) -> None:
-        while self._ended() is None:
-            if time.monotonic() > self._until:
+        ended = False
+        while not ended and self.excess is None:
+            ended = self._ended()
+            if _packed_bytes(self._folder) - self._before > self._most:
+                self.excess = f"more than {self._most} bytes"
+            elif not ended and time.monotonic() > self._until:
                 self.excess = f"more than {self._limits.seconds:g} s"
-            elif _packed_bytes(self._folder) > self._most:
-                self.excess = f"more than {self._limits.size_bytes} bytes"
-            if self.excess is not None:
-                self.kill()
+        if not ended:
+            self.kill()
+            self._process.wait()
 
-    def _ended(self) -> int | None:
+    def _ended(self) -> bool:
         try:
-            return self._process.wait(timeout=_POLL_S)
+            self._process.wait(timeout=_POLL_S)
         except subprocess.TimeoutExpired:
-            return None
+            return False
+        return True
 
 
 def _packed_bytes(folder: Path) -> int:
@@ -285,14 +302,6 @@ def _program(subject: str) -> str:
             remedy=f"install git, or clone it elsewhere and name the folder: mapping: {{{subject}: folder}}",
         )
     return found
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _text(complaints: IO[bytes]) -> str:

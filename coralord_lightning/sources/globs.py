@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from coralord_lightning.errors import ForbiddenSourceError
+
 __all__ = ["Patterns", "glob_files", "matches"]
 
 _WILD = re.compile(r"[*?\[]")
@@ -134,6 +136,14 @@ def _expand_deep(root: Path, prefix: str, rest: list[str]) -> Iterator[str]:
 
 
 def _entries(root: Path, prefix: str) -> list[os.DirEntry[str]]:
+    real_root, real = os.path.realpath(root), os.path.realpath(root / prefix)
+    if not Path(real).is_relative_to(real_root):
+        raise ForbiddenSourceError(
+            prefix.rstrip("/"),
+            "is a link that leaves the Croissant file's folder",
+            facts={"got": f"{prefix} -> {real}", "expected": f"a folder beneath {real_root}"},
+            remedy="replace the link with the folder that it leads to, or write a pattern that does not go there",
+        )
     try:
         with os.scandir(root / prefix) as found:
             return sorted(found, key=lambda entry: entry.name)

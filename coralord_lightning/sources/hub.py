@@ -158,8 +158,8 @@ class HubRepository:
             if patterns.match(item["path"]):
                 yield Member(path=item["path"], size_bytes=item["size"], pin=partial(self._pin, item))
 
-    def some_paths(self) -> Iterable[str]:
-        return [item["path"] for item in self._files("", deep=False)]
+    def some_paths(self, folder: str) -> Iterable[str]:
+        return [item["path"] for item in self._files(folder, deep=False) or self._files("", deep=False)]
 
     def _pin(self, item: Mapping[str, Any], node: FileObject | FileSet, name: str) -> Pinned:
         """A file by its object id where it is read by ranges; whole, and by its hash, otherwise."""

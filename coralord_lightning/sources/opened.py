@@ -56,15 +56,17 @@ def open_sources(
         max_fetch: bytes that may be fetched; None: what the configuration says. This machine's limit holds either way.
         on_bytes: told the sum of bytes as they come, by the thread that received them.
     """
+    limit = config.fetch_limit(max_fetch)
 
     def client() -> HttpClient:
         from coralord_lightning.sources.http import HttpClient
 
-        limit = config.fetch_limit(max_fetch)
         return HttpClient(config, offline=offline, sleep=sleep, clock=clock, max_fetch=limit, on_bytes=on_bytes)
 
     allowed = limits or ArchiveLimits()
-    return Sources(config, cache_dir=cache_dir, offline=offline, make_client=client, clock=clock, limits=allowed)
+    return Sources(
+        config, cache_dir=cache_dir, offline=offline, make_client=client, clock=clock, limits=allowed, max_fetch=limit
+    )
 
 
 class Sources:
@@ -79,6 +81,7 @@ class Sources:
         make_client: Callable[[], HttpClient],
         clock: Callable[[], float],
         limits: ArchiveLimits,
+        max_fetch: int | None,
     ) -> None:
         self._config = config
         self._cache_dir = cache_dir
@@ -98,6 +101,7 @@ class Sources:
             offline=offline,
             clock=clock,
             limits=limits,
+            max_fetch=max_fetch,
         )
 
     def __enter__(self) -> Self:

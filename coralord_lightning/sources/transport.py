@@ -6,6 +6,7 @@ names; before it is asked, an address that stands in the URL is checked, and so 
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import ssl
@@ -20,7 +21,7 @@ import httpx
 from coralord_lightning.config import Config
 from coralord_lightning.sources.address import lookup_host, require_public
 
-__all__ = ["CheckedBackend", "CheckedTransport", "Policy"]
+__all__ = ["CheckedBackend", "CheckedTransport", "Policy", "goes_directly"]
 
 _SLOW_S = 60.0
 _SLOW_BYTES = 512
@@ -45,6 +46,15 @@ class Policy:
         """
         found = lookup_host(host, port)
         return found if self.allows(host) else require_public(found, host, remedy=self.remedy(host))
+
+    def check(self, host: str, port: int) -> None:
+        """Check a host that a proxy will resolve, as far as it can be resolved here.
+
+        Raises:
+            ForbiddenSourceError: it has no public address and is not allowed by configuration.
+        """
+        with contextlib.suppress(httpcore.ConnectError):  # a name that only the proxy knows
+            self.addresses(host, port)
 
     def remedy(self, host: str) -> str:
         limits = self._config.limits
@@ -165,18 +175,10 @@ class CheckedTransport(httpx.BaseTransport):
 
     def _pool_for(self, url: httpx.URL) -> httpcore.ConnectionPool:
         pool = self._proxied.get(url.scheme)
-        if pool is None or _goes_directly(url.host, url.port, self._no_proxy):
+        if pool is None or goes_directly(url.host, url.port, self._no_proxy):
             return self._direct
-        if not self._policy.allows(url.host):
-            self._check(url.host, url.port or 443)
+        self._policy.check(url.host, url.port or 443)
         return pool
-
-    def _check(self, host: str, port: int) -> None:
-        try:
-            found = lookup_host(host, port)
-        except httpcore.ConnectError:
-            return  # a name that only the proxy knows
-        require_public(found, host, remedy=self._policy.remedy(host))
 
 
 class _Body(httpx.SyncByteStream):
@@ -208,7 +210,7 @@ def _pool(context: ssl.SSLContext, backend: CheckedBackend, proxy: str | None = 
     return httpcore.HTTPProxy(f"{parts.scheme}://{place}", proxy_auth=auth, **settings)
 
 
-def _goes_directly(host: str, port: int | None, no_proxy: Iterable[str]) -> bool:
+def goes_directly(host: str, port: int | None, no_proxy: Iterable[str]) -> bool:
     """Whether no proxy is asked: for this machine itself, and for what `no_proxy` names, in the ways of curl."""
     bare = _bare(host)
     address = _address(bare)

@@ -61,8 +61,8 @@ class Tree(Protocol):
         """
         ...
 
-    def some_paths(self) -> Iterable[str]:
-        """A few of its files, for messages."""
+    def some_paths(self, folder: str) -> Iterable[str]:
+        """Some of its files, for messages; in a folder where that makes it easier."""
         ...
 
 
@@ -83,7 +83,7 @@ class FolderTree:
             if patterns.match(path) and ".git" not in path.split("/"):
                 yield Member(path=path, size_bytes=_size(self._root / path), pin=partial(self._pin, path))
 
-    def some_paths(self) -> Iterator[str]:
+    def some_paths(self, folder: str) -> Iterator[str]:  # noqa: ARG002
         return glob_files(self._root, "**")
 
     def _pin(self, path: str, node: FileObject | FileSet, name: str) -> Pinned:
@@ -118,7 +118,7 @@ class ArchiveTree:
                     require=partial(require_plain, self._archive.name, entry),
                 )
 
-    def some_paths(self) -> Iterator[str]:
+    def some_paths(self, folder: str) -> Iterator[str]:  # noqa: ARG002
         return (entry.path for entry in self._archive.entries)
 
     def _pin(self, path: str, node: FileObject | FileSet, name: str) -> Pinned:
