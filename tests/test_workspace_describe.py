@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from command_line import coral, coral_json
 from coralord_lightning import load
@@ -339,3 +343,104 @@ def test_plain_files_of_no_known_ending_are_refused(tmp_path, home):
     assert code == 1
     assert "data/b.txt" in err
     assert "files: 'data/*.csv'" in err
+
+
+def pictures(path: Path, *names: str) -> Path:
+    """Grey pictures of 4 x 3 pixels, each of its own shade."""
+    for shade, name in enumerate(names):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 3), shade * 10).save(path / name)
+    return path
+
+
+def test_a_folder_of_pictures_by_class_is_described_and_builds(tmp_path, home):
+    path = pictures(tmp_path / "d", "cats/1.png", "cats/2.png", "dogs/1.png", "owls/1.jpg")
+    _described(path, home)
+    asked = {
+        "name": "d",
+        "croissant": "croissant.json",
+        "fields": {"image": {"decode": "image", "shape": [3, 4], "dtype": "uint8"}, "label": {}, "filename": {}},
+    }
+    table = load(asked, base_dir=path, home=home).table("train")
+    assert table["label"].to_pylist() == ["cats", "cats", "dogs", "owls"]
+    assert table["filename"].to_pylist() == ["1.png", "2.png", "1.png", "1.jpg"]
+    assert table["image"].to_pylist()[:3] == [[[shade * 10] * 4] * 3 for shade in range(3)]
+
+
+def test_the_bytes_of_pictures_are_their_files(tmp_path, home):
+    path = pictures(tmp_path / "d", "cats/1.png", "dogs/1.png")
+    _described(path, home)
+    table = load({"name": "d", "croissant": "croissant.json", "fields": ["image"]}, base_dir=path, home=home).table(
+        "train"
+    )
+    assert table["image"].to_pylist() == [(path / name).read_bytes() for name in ("cats/1.png", "dogs/1.png")]
+
+
+def test_pictures_have_the_splits_of_their_folders(tmp_path, home):
+    path = pictures(tmp_path / "d", "train/cats/1.png", "train/dogs/1.png", "train/dogs/2.png", "test/cats/1.png")
+    _described(path, home)
+    (path / "d.yaml").write_text(
+        "name: d\ncroissant: croissant.json\nfields: [label]\nsplits: {train: {source: train}, test: {source: test}}\n"
+    )
+    built = coral_json("build", path / "d.yaml", "--home", home)
+    assert built["splits"] == {"test": 1, "train": 3}
+    (path / "d.yaml").write_text(
+        "name: d\nfiles: '*/*/*.png'\nfields: [label]\nsplits: {train: {source: train}, test: {source: test}}\n"
+    )
+    again = coral_json("build", path / "d.yaml", "--home", home)
+    assert (again["content_digest"], again["splits"]) == (built["content_digest"], built["splits"])
+
+
+def test_tables_have_the_splits_of_their_names(tmp_path, home):
+    path = folder(tmp_path / "d", train_csv=_rows(0, 5), test_csv=_rows(5, 7))
+    _described(path, home)
+    asked = {"name": "d", "croissant": "croissant.json", "splits": {"held": {"source": "test"}}}
+    data = load(asked, base_dir=path, home=home)
+    assert data.table("held")["split"].to_pylist() == ["test", "test"]
+    assert data.table("held")["id"].to_pylist() == [5, 6]
+
+
+def test_every_parquet_type_that_is_described_builds(tmp_path, home):
+    path = folder(tmp_path / "d", a_parquet=parquet_columns())
+    _described(path, home)
+    names = ["u", "f", "money", "t", "word", "day", "at", "fixed", "ragged", "both"]
+    asked = {"name": "d", "croissant": "croissant.json", "fields": names}
+    table = load(asked, base_dir=path, home=home).table("train")
+    assert table["both"].to_pylist() == [{"a": 1, "b": "x"}] * 2
+    assert table["fixed"].to_pylist() == [[[1, 2]], [[3, 4]]]
+    assert table["word"].to_pylist() == ["a", "b"]
+    assert table["money"].to_pylist() == [1.0, 2.0]
+    assert table["ragged"].to_pylist() == [[1.5], []]
+    assert table.schema.field("u").type == pa.uint64()
+
+
+def test_a_picture_in_a_struct_is_its_bytes(tmp_path, home):
+    path = folder(tmp_path / "d", a_parquet=parquet_columns())
+    _described(path, home)
+    asked = {"name": "d", "croissant": "croissant.json", "fields": ["picture", "bare"], "where": "i IS NULL"}
+    (row,) = load(asked, base_dir=path, home=home).table("train").to_pylist()
+    assert row == {"picture": b"\x89PNG\r\n\x1a\n" + b"\0" * 8, "bare": None}
+
+
+def test_objects_in_json_lines_are_structs(tmp_path, home):
+    path = folder(tmp_path / "d", a_jsonl='{"a": {"b": 1, "c": ["x", "y"]}}\n{"a": {"c": []}}\n{}\n')
+    _described(path, home)
+    table = load({"name": "d", "croissant": "croissant.json"}, base_dir=path, home=home).table("train")
+    assert table["a"].to_pylist()[0] == {"b": 1, "c": ["x", "y"]}
+    assert table["a"].to_pylist()[1] == {"b": None, "c": []}
+
+
+def test_a_hit_on_plain_files_opens_none_of_them(tmp_path, home):
+    path = folder(tmp_path / "d", a_csv=_rows(0, 5), b_csv=_rows(5, 9))
+    (path / "d.yaml").write_text("name: d\nfiles: '*.csv'\n")
+    os.utime(path / "a.csv", (1_700_000_000, 1_700_000_000))
+    coral_json("build", path / "d.yaml", "--home", home)
+    code = (
+        "import sys, json\n"
+        "from coralord_lightning.cli import main\n"
+        f"code = main(['build', {str(path / 'd.yaml')!r}, '--home', {str(home)!r}, '--json'])\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["built"] is False
+    assert not {"duckdb", "pyarrow", "torch", "pandas", "mlcroissant"} & set(json.loads(done.stderr.splitlines()[-1]))

@@ -6,14 +6,16 @@ Opens no file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from coralord_lightning.builder.expressions import field_sql, leaves
 from coralord_lightning.builder.pruning import Span, can_hold
 from coralord_lightning.builder.scans import files_table
 from coralord_lightning.spec.plan import SourceFile
 from coralord_lightning.spec.selection import SelectedField, Selection, SplitRule
+
+if TYPE_CHECKING:
+    import duckdb
 
 __all__ = ["needed_files", "reads_names"]
 
@@ -42,6 +44,8 @@ def needed_files(selection: Selection, files: Sequence[SourceFile]) -> list[bool
     named = [item for item in named if item.name in asked]
     if not named:
         return [True] * len(files)
+    import duckdb  # late: most hits ask for no name
+
     found: list[bool] = []
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET python_enable_replacements = false")

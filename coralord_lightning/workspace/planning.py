@@ -112,7 +112,7 @@ def plan_job(
     reference = asked.croissant or "files"
     text = _croissant_text(asked, sources, pins)
     dataset = parse_croissant(_decode(text, reference), origin=reference)
-    mapping = _mapping(asked)
+    mapping = asked.mapped
     require_mapped(mapping, dataset.files)
     selection = compile_selection(asked, dataset)
     pinned = pins.sources if pins is not None else ()
@@ -260,11 +260,6 @@ def _decode(text: FetchedText, reference: str) -> Any:
             facts={"got": str(error).partition(";")[0]},
             remedy="write a number of that length as a text, in quotes",
         ) from error
-
-
-def _mapping(asked: SubsetDescriptor) -> dict[str, Path]:
-    """What stands for a FileObject here, by its @id: the user's own word, which may leave the descriptor's folder."""
-    return {name: asked.base_dir / Path(path).expanduser() for name, path in (asked.mapping or {}).items()}
 
 
 def _decoders(selection: Selection) -> dict[str, str]:

@@ -360,7 +360,7 @@ class SubsetDescriptor(_Options):
     @property
     def mapped(self) -> dict[str, Path]:
         """Where `mapping` reads FileObjects from, by @id: absolute where it is, else beneath `base_dir`."""
-        return {name: self.base_dir / path for name, path in self.mapping.items()}
+        return {name: self.base_dir / Path(path).expanduser() for name, path in self.mapping.items()}
 
     def at(self, base_dir: Path) -> SubsetDescriptor:
         """The same descriptor with other relative paths."""
