@@ -214,6 +214,8 @@ class Lister:
 
     def _opened(self, container: FileObject | FileSet) -> Iterator[Tree]:
         mapped = self.mapping.get(container.id)
+        if mapped is not None and not mapped.exists():
+            raise _not_mapped(container, mapped)
         if mapped is not None and mapped.is_dir():
             yield FolderTree(container.id, mapped, self.doors.hashes, any_folder=container.format != "git")
             return
@@ -344,6 +346,17 @@ def _no_member(node: FileObject, path: str, trees: Iterable[Tree]) -> SourceMiss
         "is not in what contains it",
         facts={"expected": path, "containedIn": ", ".join(tree.name for tree in trees), "there": shown or "nothing"},
         remedy=f'"contentUrl": "{near}"' if near else "correct its contentUrl, or what it is containedIn",
+    )
+
+
+def _not_mapped(node: FileObject | FileSet, mapped: Path) -> SourceMissingError:
+    names = [path.name for path in mapped.parent.iterdir()] if mapped.parent.is_dir() else []
+    near = nearest(mapped.name, names)
+    return SourceMissingError(
+        node.id,
+        "is mapped to what is not there",
+        facts={"expected": mapped},
+        remedy=f"mapping: {{{node.id}: {mapped.parent / (near or '…')}}}",
     )
 
 
