@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from coralord_lightning import Dataset, load
+from coralord_lightning import CoralDataModule, Dataset, load
 from coralord_lightning.builder.decode import Decoder
 from coralord_lightning.builder.refine import Origin, Refiner
 from coralord_lightning.config import load_config
@@ -262,6 +262,40 @@ def test_classes_are_those_of_the_rows_within_the_limit(project: Project) -> Non
     data = project.dataset("{species: {encode: category}}", "limit: 2\n")
 
     assert data.classes == {"species": ("cat", "dog")}
+
+
+def wave(rate: int, *samples: float) -> bytes:
+    soundfile = pytest.importorskip("soundfile")
+    sink = io.BytesIO()
+    soundfile.write(sink, np.array(samples, np.float32), rate, format="WAV", subtype="FLOAT")
+    return sink.getvalue()
+
+
+def test_sound_is_samples_of_one_rate(project: Project) -> None:
+    project.write("a", rows(*range(6), image=[wave(8_000, n / 10, 0.5) for n in range(6)]))
+    project.write("b", rows(*range(6, 10), image=[wave(8_000, 0.25)] * 4))
+
+    lists = project.dataset("{image: {decode: audio}}")
+    assert lists.table("train")["image"].type == pa.list_(pa.float32())
+    assert [len(each) for each in lists.table("train")["image"].to_pylist()] == [2] * 6 + [1] * 4
+    assert lists.version.plan["decoders"]["libsndfile"]
+    fixed = project.dataset("{image: {decode: audio, shape: [2], sample_rate: 8000}}", 'where: "n < 6"\n')
+    (batch,) = fixed.loader("train", batch_size=6)
+    assert tuple(batch["image"].shape) == (6, 2)
+    project.write("b", rows(*range(6, 10), image=[wave(16_000, 0.25)] * 4))
+    error = failure(project, "{image: {decode: audio}}")
+    assert "row 0 of data/b.parquet has another sample rate" in error.message
+    assert error.facts == {"got": "16000", "expected": "8000 of the rows before"}
+
+
+def test_a_data_module_tells_classes_and_statistics(project: Project) -> None:
+    more = 'splits: {val: {where: "n = 9"}, train: {from: rest}}\n'
+    project.build("{n: {}, species: {encode: category}}", more)
+    dm = CoralDataModule(project.folder / "animals.yaml", batch_size=4, home=project.folder / "home")
+    dm.setup()
+
+    assert dm.classes["species"] == ("bee", "cat", "dog")
+    assert (dm.stats["n"].mean, dm.stats["n"].max, dm.stats["species"].distinct) == (4.0, 8, {0: 3, 1: 3, 2: 3})
 
 
 def test_nulls_of_numbers_are_filled_or_masked(project: Project) -> None:
