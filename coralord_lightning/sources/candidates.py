@@ -17,7 +17,6 @@ from urllib.parse import quote, unquote, urlsplit
 from coralord_lightning.errors import (
     DescriptorValueError,
     ForbiddenSourceError,
-    SourceMissingError,
     UnsupportedCroissantError,
     nearest,
 )
@@ -34,6 +33,7 @@ from coralord_lightning.sources.local import (
 )
 from coralord_lightning.sources.pins import LockedPins
 from coralord_lightning.sources.trees import FolderTree, Member, Pinned, Tree
+from coralord_lightning.sources.unlisted import first, no_listing, no_member, no_repository, not_mapped
 from coralord_lightning.spec.lock import LockedSource
 from coralord_lightning.spec.plan import LocalFile, Location, SourceFile
 from coralord_lightning.spec.selection import Distribution, FileObject, FileSet, InlineData
@@ -42,7 +42,6 @@ __all__ = ["Candidate", "Doors", "Lister", "pin_all", "require_mapped"]
 
 _CONTAINERS = frozenset({"zip", "tar", "gzip", "git"})
 _REMOTE = re.compile(r"(https?|s3|gs)://", re.IGNORECASE)
-_SHOWN = 200
 _AT_ONCE = 8
 
 
@@ -143,7 +142,7 @@ class Lister:
         tree, path = self.doors.open_hub_file(node, self.pins)
         found = next(iter(tree.members(Patterns.exactly(path))), None)
         if found is None:
-            raise _no_member(node, path, [tree])
+            raise no_member(node, path, [tree])
         return _candidate(found, tree, node, node.id)
 
     def _contained_file(self, node: FileObject, within: FileObject | FileSet) -> Candidate:
@@ -157,7 +156,7 @@ class Lister:
         )  # fmt: skip
         found = [(member, tree) for tree in trees for member in tree.members(Patterns.exactly(path))]
         if not found:
-            raise _no_member(node, path, trees)
+            raise no_member(node, path, trees)
         if len(found) > 1:
             places = ", ".join(tree.name for _, tree in found)
             raise UnsupportedCroissantError(
@@ -181,7 +180,7 @@ class Lister:
                     found = list(tree.members(patterns))
                     out |= {(tree.name, item.path): _member(item, tree, node) for item in found}
                     if not out:
-                        offered += _first(tree.some_paths(patterns.folder))
+                        offered += first(tree.some_paths(patterns.folder))
                         excluded += [path for path in offered if patterns.include(path)]
             else:
                 plain = self.list(replace(within, format=node.format))  # read as the set says
@@ -195,7 +194,7 @@ class Lister:
     def _set(self, node: FileSet) -> tuple[Candidate, ...]:
         base = self.base
         if isinstance(base, str):
-            raise _no_listing(node)
+            raise no_listing(node)
         return tuple(
             Candidate(
                 name=name,
@@ -215,13 +214,13 @@ class Lister:
     def _opened(self, container: FileObject | FileSet) -> Iterator[Tree]:
         mapped = self.mapping.get(container.id)
         if mapped is not None and not mapped.exists():
-            raise _not_mapped(container, mapped)
+            raise not_mapped(container, mapped)
         if mapped is not None and mapped.is_dir():
             yield FolderTree(container.id, mapped, self.doors.hashes, any_folder=container.format != "git")
             return
         if container.format == "git":
             if not isinstance(container, FileObject) or container.within is not None or mapped is not None:
-                raise _no_repository(container, mapped)
+                raise no_repository(container, mapped)
             yield self.doors.open_repository(container.id, container.content_url, self.pins)
             return
         if container.format not in _CONTAINERS:
@@ -325,54 +324,11 @@ def _normal(path: str) -> str:
     return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
-def _first(paths: Iterable[str]) -> list[str]:
-    return [path for path, _ in zip(paths, range(_SHOWN), strict=False)]
-
-
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
     except (OSError, ValueError):
         return None
-
-
-def _no_member(node: FileObject, path: str, trees: Iterable[Tree]) -> SourceMissingError:
-    there = [name for tree in trees for name in _first(tree.some_paths(path.rpartition("/")[0]))]
-    same = [name for name in there if name.rpartition("/")[2] == path.rpartition("/")[2]]
-    near = same[0] if same else nearest(path, there)
-    shown = ", ".join(there[:8]) + (" and more" if len(there) > 8 else "")
-    return SourceMissingError(
-        node.id,
-        "is not in what contains it",
-        facts={"expected": path, "containedIn": ", ".join(tree.name for tree in trees), "there": shown or "nothing"},
-        remedy=f'"contentUrl": "{near}"' if near else "correct its contentUrl, or what it is containedIn",
-    )
-
-
-def _not_mapped(node: FileObject | FileSet, mapped: Path) -> SourceMissingError:
-    names = [path.name for path in mapped.parent.iterdir()] if mapped.parent.is_dir() else []
-    near = nearest(mapped.name, names)
-    return SourceMissingError(
-        node.id,
-        "is mapped to what is not there",
-        facts={"expected": mapped},
-        remedy=f"mapping: {{{node.id}: {mapped.parent / (near or '…')}}}",
-    )
-
-
-def _no_repository(node: FileObject | FileSet, mapped: Path | None) -> UnsupportedCroissantError | DescriptorValueError:
-    if mapped is not None:
-        return DescriptorValueError(
-            "mapping",
-            f"'{node.id}' is a repository, and must be mapped to a folder",
-            facts={"got": mapped},
-            remedy=f"mapping: {{{node.id}: {mapped.parent}}}",
-        )
-    return UnsupportedCroissantError(
-        node.id,
-        "is a repository inside something else",
-        remedy=f"clone it, and name the folder: `mapping: {{{node.id}: folder}}`",
-    )
 
 
 def _joined(base: str, node: FileObject) -> str:
@@ -388,12 +344,3 @@ def _joined(base: str, node: FileObject) -> str:
             remedy="download the Croissant file and its data into one folder, and name that file in the descriptor",
         )
     return join(base, quote(url, safe="/%?=&:@!$'()*+,;~-._"))
-
-
-def _no_listing(node: FileSet) -> UnsupportedCroissantError:
-    return UnsupportedCroissantError(
-        node.id,
-        "a FileSet in a remote Croissant file cannot be listed: http knows no folders",
-        facts={"includes": ", ".join(node.includes)},
-        remedy="name the files as FileObjects, or download the Croissant file and its data into one folder",
-    )
