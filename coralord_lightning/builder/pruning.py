@@ -17,7 +17,9 @@ from coralord_lightning.spec.predicate.syntax import Call, Constant, FieldRef, N
 
 __all__ = ["Span", "can_hold", "conjuncts", "must_hold"]
 
-_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!=", "is not distinct from": "="}
+_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="} | {
+    "is not distinct from": "is not distinct from"
+}
 _MAYBE = (True, True)
 
 
@@ -114,17 +116,19 @@ def _nulls(span: Span) -> tuple[bool, bool]:
 def _compared(op: str, span: Span | None, constant: Constant) -> tuple[bool, bool]:
     if span is None:
         return _MAYBE
+    if op == "is not distinct from":  # of a null it is false, where others are null
+        true, false = _compared("=", span, constant)
+        return true, false or span.num_nulls != 0
     if span.num_nulls is not None and span.num_nulls == span.num_rows:
         return False, False
     value = _value(constant, span.low)
     if value is None or span.low is None or span.high is None:
         return _MAYBE
     low, high = span.low, span.high
-    single = low == high
+    only = low == high == value
     return {
-        "=": (low <= value <= high, not (single and low == value)),
-        "is not distinct from": (low <= value <= high, not (single and low == value)),
-        "!=": (not (single and low == value), low <= value <= high),
+        "=": (low <= value <= high, not only),
+        "!=": (not only, low <= value <= high),
         "<": (low < value, high >= value),
         "<=": (low <= value, high > value),
         ">": (high > value, low <= value),
