@@ -234,3 +234,63 @@ def test_local_files_take_disk_and_no_network(tmp_path, content):
     assert plan["bytes_to_fetch"] == 0
     assert 0.5 * kept <= plan["disk_bytes"] <= 2 * kept
     assert plan["num_rows"] == ROWS
+
+
+def several(site: Site, tmp_path: Path, count: int) -> None:
+    """`count` files of one record set: a FileObject each, and a FileSet over them."""
+    names = [f"part{index}.parquet" for index in range(count)]
+    for index, name in enumerate(names):
+        site.files[f"/{name}"] = parquet(tmp_path / "made", index * GROUP, GROUP)
+    found = json.loads(document(KINDS, "application/x-parquet", names[0]))
+    found["distribution"] = [
+        {"@type": "cr:FileObject", "@id": name, "contentUrl": name, "encodingFormat": "application/x-parquet"}
+        for name in names
+    ]
+    found["distribution"].append(
+        {
+            "@type": "cr:FileSet",
+            "@id": "parts",
+            "containedIn": [{"@id": name} for name in names],
+            "encodingFormat": "application/x-parquet",
+            "includes": "*.parquet",
+        }
+    )
+    for field in found["recordSet"][0]["field"]:
+        field["source"] = {"fileSet": {"@id": "parts"}, "extract": field["source"]["extract"]}
+    site.files["/c.json"] = json.dumps(found).encode()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param({"fields": ["n", "v"]}, id="all of them"),
+        pytest.param({"fields": ["w"], "where": "n >= 60000"}, id="the last two"),
+        pytest.param({"fields": ["w"], "limit": 100}, id="a limit"),
+        pytest.param({"fields": ["w"], "limit": 30_000}, id="a limit over files"),
+        pytest.param({"fields": ["v"], "splits": HALVES, "limit": 100}, id="a limit of fractions"),
+    ],
+)
+def test_several_files_are_foretold(site, tmp_path, asked):
+    several(site, tmp_path, 5)
+    plan, built = foretold_and_fetched(site, tmp_path, asked)
+    assert 0.9 * built["bytes_fetched"] <= plan["bytes_to_fetch"] <= 1.1 * built["bytes_fetched"]
+
+
+def test_a_limit_looks_into_no_more_files_than_it_needs(site, tmp_path):
+    several(site, tmp_path, 5)
+    coral_json("plan", descriptor(tmp_path, site, fields=["w"], limit=100), "--home", tmp_path / "home", *LOOPBACK)
+    asked = {item.path for item in site.requests if item.method == "GET"}
+    assert asked == {"/c.json", "/part0.parquet"}
+
+
+def test_finished_partitions_are_not_foretold_again(site, tmp_path):
+    several(site, tmp_path, 3)
+    path = descriptor(tmp_path / "d", site, fields=["n"])
+    words = ("--home", tmp_path / "home", *LOOPBACK)
+    coral_json("build", path, *words)
+    (tmp_path / "d" / "coral.lock").unlink()
+    site.files["/part1.parquet"] = parquet(tmp_path / "made", 900_000, GROUP)
+    plan = coral_json("plan", path, *words)
+    built = coral_json("build", path, *words)
+    assert (plan["num_partitions"], built["partitions_built"]) == (1, 1)
+    assert 0.9 * built["bytes_fetched"] <= plan["bytes_to_fetch"] <= 1.1 * built["bytes_fetched"]
