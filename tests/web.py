@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["Request", "Site", "answer", "serve"]
+__all__ = ["Request", "Site", "answer", "cut", "on_get", "serve"]
 
 
 @dataclass
@@ -50,6 +50,7 @@ class Site:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     site: Site
+    cut_at: int | None = None
 
     def log_message(self, *_: object) -> None:
         pass
@@ -79,11 +80,11 @@ class _Handler(BaseHTTPRequestHandler):
         own = {"ETag": etag} if etag else {}
         if self.site.ranges:
             own["Accept-Ranges"] = "bytes"
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", headers.get("range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("range", ""))
         if asked is None or not self.site.ranges or headers.get("if-range", etag) != etag:
             self.answer(200, content, own)
             return
-        start, stop = int(asked[1]), min(int(asked[2]) + 1, len(content))
+        start, stop = int(asked[1]), min(int(asked[2] or len(content)) + 1, len(content))
         if start >= len(content):
             self.answer(416, b"", own)
             return
@@ -101,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.send_header("Connection", "close")
         self.end_headers()
+        if self.cut_at is not None:
+            body, self.close_connection = body[: self.cut_at], True
         if self.command != "HEAD":
             self.site.body_bytes += len(body)  # first: once written, the client may ask for the sum
             self.wfile.write(body)
@@ -132,3 +135,29 @@ def serve(**files: bytes) -> Iterator[Site]:
 def answer(status: int, body: bytes = b"", headers: dict[str, str | None] | None = None) -> Callable[[Any], None]:
     """A scripted answer."""
     return lambda handler: handler.answer(status, body, headers)
+
+
+def cut(after: int) -> Callable[[Any], None]:
+    """A scripted answer that is right, and breaks off after so many bytes of its body."""
+
+    def script(handler: Any) -> None:
+        asked = handler.site.requests[-1]
+        handler.cut_at = after
+        handler.serve_file(handler.site.files[asked.path.partition("?")[0]], asked.headers)
+
+    return on_get(script)
+
+
+def on_get(script: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The script, waiting until GET is asked; HEAD is answered as ever."""
+
+    def patient(handler: Any) -> None:
+        if handler.command != "HEAD":
+            script(handler)
+            return
+        asked = handler.site.requests[-1]
+        path = asked.path.partition("?")[0]
+        handler.site.scripts[path].insert(0, patient)
+        handler.serve_file(handler.site.files[path], asked.headers)
+
+    return patient

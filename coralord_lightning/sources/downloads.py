@@ -95,20 +95,20 @@ class Downloads:
             kept = self._lookup(self._noted(url, state)) if declared.strong is None else None
             if kept is not None and not _weakly_wrong(kept, declared):
                 return kept
-            return self._download(url, subject=subject, declared=declared)
+            return self._download(url, subject=subject, declared=declared, state=state)
 
     def _turn(self, key: str) -> threading.Lock:
         """One at a time may fetch the same; whoever comes second finds it here."""
         with self._lock:
             return self._turns.setdefault(key, threading.Lock())
 
-    def _download(self, url: str, *, subject: str, declared: Declared) -> KeptFile:
+    def _download(self, url: str, *, subject: str, declared: Declared, state: RemoteState | None) -> KeptFile:
         key = hashlib.sha256(public_url(url).encode()).hexdigest()
         folder = self._directory / "partial"
         try:
             with Partial(folder, key, checkpoint_bytes=self._checkpoint_bytes) as partial:
                 try:
-                    state = stream_all(self._client, url, subject=subject, sink=partial)
+                    state = stream_all(self._client, url, subject=subject, sink=partial, state=state)
                     found = partial.finish()
                     kept = KeptFile(path=partial.path, sha256=found.sha256, size_bytes=found.size_bytes)
                     _require_declared(kept, declared, subject=subject, place=redact(url))

@@ -90,7 +90,7 @@ def read_range(
     kept = [False]
 
     def headers() -> dict[str, str]:
-        if not kept[0]:
+        if not kept[0] or len(out) >= stop - start:
             out.clear()  # nothing says that what comes now goes with what is here
         return {"range": f"bytes={start + len(out)}-{stop - 1}"} | ({"if-range": etag} if etag else {})
 
@@ -100,6 +100,8 @@ def read_range(
         _require_range(reply, (start + len(out), stop), etag, size_bytes, subject)
         if out:
             LOG.info("%s: goes on after %d of %d bytes from %s", subject, len(out), stop - start, reply.shown)
+        if reply.length not in (None, stop - start - len(out)):
+            raise BrokenBodyError(f"{reply.length} of {stop - start - len(out)} bytes announced")
         kept[0] = etag is not None and reply.etag == etag
         _read_body(reply, out, stop - start)
         return Range(data=bytes(out), etag=reply.etag)
@@ -174,8 +176,14 @@ class Sink(Protocol):
         ...
 
 
-def stream_all(client: HttpClient, url: str, *, subject: str, sink: Sink) -> RemoteState:
-    """Hand a whole file to `sink`; go on from what it has, if the server says that the file is still the same."""
+def stream_all(
+    client: HttpClient, url: str, *, subject: str, sink: Sink, state: RemoteState | None = None
+) -> RemoteState:
+    """Hand a whole file to `sink`; go on from what it has, if the server says that the file is still the same.
+
+    Args:
+        state: what the server said before; under the same ETag, the file must have the same size.
+    """
 
     def headers() -> dict[str, str]:
         if not sink.size or sink.etag is None:
@@ -183,13 +191,11 @@ def stream_all(client: HttpClient, url: str, *, subject: str, sink: Sink) -> Rem
         return {"range": f"bytes={sink.size}-", "if-range": sink.etag}
 
     def consume(reply: Reply) -> RemoteState:
-        total = _resumed(reply, sink, subject) if sink.size and sink.etag else None
-        if total is None:
-            if reply.status != 200:
-                sink.restart(None)
-                raise BrokenBodyError(f"status {reply.status} in answer to all of the file")
-            sink.restart(reply.etag)
-            total = reply.length
+        total = _begun(reply, sink, subject)
+        if state is not None and state.etag is not None and state.etag == sink.etag:
+            if None not in (total, state.size_bytes) and total != state.size_bytes:
+                raise BrokenBodyError(f"{total} of {state.size_bytes} bytes announced")
+            total = state.size_bytes
         for chunk in reply.body():
             sink.write(chunk)
         if total is not None and sink.size != total:
@@ -203,6 +209,18 @@ def stream_all(client: HttpClient, url: str, *, subject: str, sink: Sink) -> Rem
         "GET", url, subject=subject, consume=consume, headers=headers, accept=frozenset({200, 206, 412, 416}),
         resumes=True,
     )  # fmt: skip
+
+
+def _begun(reply: Reply, sink: Sink, subject: str) -> int | None:
+    """The size of the file that comes, all of it or the rest."""
+    total = _resumed(reply, sink, subject) if sink.size and sink.etag else None
+    if total is not None:
+        return total
+    if reply.status != 200:
+        sink.restart(None)
+        raise BrokenBodyError(f"status {reply.status} in answer to all of the file")
+    sink.restart(reply.etag)
+    return reply.length
 
 
 def _resumed(reply: Reply, sink: Sink, subject: str) -> int | None:
@@ -234,7 +252,7 @@ def _read_body(reply: Reply, out: bytearray, expected: int) -> None:
         out += chunk
         if len(out) > expected:
             out.clear()
-            raise BrokenBodyError(f"more than {expected} bytes")
+            raise BrokenBodyError(f"more of {expected} bytes")
     if len(out) != expected:
         raise BrokenBodyError(f"{len(out)} of {expected} bytes")
 
