@@ -15,6 +15,7 @@ import pytest
 from command_line import Digits
 from coralord_lightning.cli.output import Output, duration, pairs, size, table
 from coralord_lightning.cli.progress import PlainProgress
+from web import serve
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,41 @@ def test_bars_and_colours_are_for_terminals(tmp_path, no_color):
     assert b"\x1b" not in out
     assert b"building partition 1 of 1" in shown
     assert (b"\x1b[3" in shown) is not no_color
+
+
+def test_a_terminal_sees_what_is_fetched_of_what_was_foretold(tmp_path):
+    digits = Digits.copy_to(tmp_path / "digits")
+    content = (digits.folder / "digits.parquet").read_bytes()
+    with serve(digits_parquet=content) as site:
+        digits.croissant(lambda it: it["distribution"][0].update(contentUrl=f"{site.url}/digits.parquet"))
+        shown = _on_a_terminal("build", digits.descriptor, "--home", tmp_path / "home", "--allow-private")
+    assert b"fetching" in shown
+    assert f"of about {size(len(content))}".encode() in shown
+
+
+def test_plain_progress_says_once_how_much_will_be_fetched():
+    err = io.StringIO()
+    progress = PlainProgress(err, clock=lambda: 0.0)
+    for done in range(0, 5_000_000, 100_000):
+        progress.fetching(done)
+    progress.fetching(100, 5_000_000)
+    assert err.getvalue() == "coral: fetching 5 MB (5000000 bytes)\n"
+
+
+def _on_a_terminal(*words: object) -> bytes:
+    """What a command shows on a terminal."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "coralord_lightning.cli", *map(str, words)]
+    started = subprocess.Popen(command, env=os.environ | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65_536):
+            shown += chunk
+    except OSError:  # Linux says so when the other side has closed
+        pass
+    finally:
+        os.close(ours)
+    started.communicate(timeout=60)
+    assert started.returncode == 0, shown
+    return shown

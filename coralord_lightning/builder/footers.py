@@ -73,7 +73,8 @@ class Footer:
 
     def stretches(self, group: Any, columns: Iterable[str]) -> list[tuple[int, int]]:
         """Where those chunks lie, near ones as one."""
-        return _merged([_extent(chunk) for chunk in self.chunks(group, columns)])
+        extents = [_extent(chunk) for chunk in self.chunks(group, columns)]
+        return _merged([(low, min(high, self.size_bytes)) for low, high in extents])
 
     def spans(self, group: Any, fields: Iterable[SelectedField]) -> dict[str, Span]:
         """What it says of fields in a row group, where DuckDB takes its word for it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from coralord_lightning.errors import FetchLimitError
+from coralord_lightning.errors import FetchLimitError, ShardMissingError
 from coralord_lightning.spec.descriptor.units import shown_bytes
 from coralord_lightning.spec.fingerprint import partition_key
 from coralord_lightning.spec.plan import RemoteFile
@@ -14,6 +14,7 @@ from coralord_lightning.workspace.planning import Planned
 
 if TYPE_CHECKING:
     from coralord_lightning.builder.estimate import Forecast
+    from coralord_lightning.spec.manifest import Manifest
     from coralord_lightning.store import Store
 
 __all__ = ["Foreseen", "foresee", "require_within", "text_bytes"]
@@ -32,7 +33,7 @@ class Foreseen:
     built: bool
 
 
-def foresee(planned: Planned, *, store: Store, built: bool, filesystem: Callable[[], Any]) -> Foreseen:
+def foresee(planned: Planned, *, store: Store, filesystem: Callable[[], Any]) -> Foreseen:
     """Foretell what a build of a plan takes: the partitions that the store lacks, and the Croissant file itself.
 
     Args:
@@ -43,17 +44,28 @@ def foresee(planned: Planned, *, store: Store, built: bool, filesystem: Callable
     from coralord_lightning.builder.estimate import forecast
 
     job = planned.job
+    manifest = _finished(store, job.fingerprint)
+    built = manifest is not None
     canonical = {} if built else job.canonical
     numbers = range(0) if built else range(len(job.plan.partitions))
     missing = [index for index in numbers if store.lookup_partition(partition_key(canonical, index)) is None]
     remote = any(isinstance(place, RemoteFile) for place in job.locations.values())
     found = forecast(job, partitions=missing, remote=filesystem() if remote and missing else None)
-    if built:
-        manifest = store.read_manifest(job.fingerprint)
-        rows = sum(manifest.rows_of(name) for name in manifest.splits) if manifest is not None else None
-        found = replace(found, num_rows=rows if job.plan.pipeline is None else None)
+    if manifest is not None:
+        found = replace(found, num_rows=manifest.num_rows if job.plan.pipeline is None else None)
     whole = replace(found, bytes_to_fetch=found.bytes_to_fetch + text_bytes(planned))
     return Foreseen(planned=planned, forecast=whole, built=built)
+
+
+def _finished(store: Store, fingerprint: str) -> Manifest | None:
+    """The version, if it is in the store and whole; what is damaged is left as it is."""
+    manifest = store.read_manifest(fingerprint)
+    try:
+        if manifest is not None:
+            store.check_shards(manifest, mode="stat")
+    except ShardMissingError:
+        return None
+    return manifest
 
 
 def text_bytes(planned: Planned) -> int:

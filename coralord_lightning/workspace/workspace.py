@@ -135,10 +135,8 @@ class Workspace:
         asked = read_descriptor(descriptor, base_dir=base_dir)
         with self._sources(update, asked) as sources:
             planned = self._plan(asked, sources, update)
-            job, built = planned.job, self._lookup(planned.job.fingerprint, "stat") is not None
-            found = foresee(
-                planned, store=self.store, built=built, filesystem=lambda: sources.filesystem(job.locations)
-            )
+            job = planned.job
+            found = foresee(planned, store=self.store, filesystem=lambda: sources.filesystem(job.locations))
             require_within(found, self.config.fetch_limit(self._max_fetch(asked)))
             return found
 
@@ -235,7 +233,7 @@ class Workspace:
         from coralord_lightning.workspace.foresight import foresee, require_within, text_bytes
 
         spent = sources.bytes_fetched - text_bytes(planned)
-        found = foresee(planned, store=self.store, built=False, filesystem=filesystem)
+        found = foresee(planned, store=self.store, filesystem=filesystem)
         require_within(found, self.config.fetch_limit(self._max_fetch(planned.descriptor)), spent=spent)
         progress.fetching(sources.bytes_fetched, spent + found.forecast.bytes_to_fetch)
 
