@@ -60,10 +60,10 @@ def names(found: tuple) -> list[str]:
 
 
 class Ages(HashCache):
-    """A cache whose clock is a minute ahead, so that files just written count as settled."""
+    """A cache whose clock is a minute ahead, so that files just written count as settled, and none as small."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory, clock_ns=lambda: time.time_ns() + MINUTE_NS)
+        super().__init__(directory, clock_ns=lambda: time.time_ns() + MINUTE_NS, small_bytes=0)
 
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -22,6 +22,8 @@ _CHUNK = 1024 * 1024
 _TICK_NS = 2_000_000_000
 """The coarsest clock among file systems we meet (FAT, some network mounts): two edits this close can look alike."""
 _TRIES = 3
+_SMALL = 64 * 1024
+"""Up to here, hashing a file is faster than looking its hash up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +54,15 @@ class HashCache:
     Args:
         directory: made when first needed; where it cannot be written, hashes are just not remembered.
         clock_ns: wall clock in nanoseconds.
+        small_bytes: files of up to so many bytes are hashed each time.
     """
 
-    def __init__(self, directory: Path, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, directory: Path, *, clock_ns: Callable[[], int] = time.time_ns, small_bytes: int = _SMALL
+    ) -> None:
         self._directory = directory
         self._clock_ns = clock_ns
+        self._small_bytes = small_bytes
 
     def hash_file(self, path: Path) -> HashedFile:
         """Hash of the regular file at `path`.
@@ -77,12 +83,13 @@ class HashCache:
         for _ in range(_TRIES):
             began_ns = self._clock_ns()
             stamp = _stamp(descriptor, path)
-            known = self._recall(path, stamp)
+            large = stamp.size > self._small_bytes
+            known = self._recall(path, stamp) if large else None
             if known is not None:
                 return HashedFile(sha256=known, size_bytes=stamp.size)
             sha256 = hash_descriptor(descriptor)
             if _stamp(descriptor, path) == stamp:
-                if stamp.settled_at(began_ns):
+                if large and stamp.settled_at(began_ns):
                     self._note(path, stamp, sha256, began_ns)
                 return HashedFile(sha256=sha256, size_bytes=stamp.size)
         raise SourceIntegrityError(

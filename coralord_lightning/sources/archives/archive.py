@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -30,6 +31,7 @@ __all__ = ["Archive", "ArchiveKind"]
 
 ArchiveKind = Literal["zip", "tar", "gzip"]
 _INDEX_VERSION = 1
+_Stamp = tuple[int, ...]
 
 
 class Archive:
@@ -70,6 +72,8 @@ class Archive:
         self._total = 0
         self._closing = ExitStack()
         self._plain: IO[bytes] | None = None
+        self._verified: _Stamp | None = None  # what `stat` said when its hash was checked
+        self._alone = threading.Lock()
 
     def close(self) -> None:
         """Drop what was unpacked for a while."""
@@ -109,6 +113,10 @@ class Archive:
             StoreFullError: there is no room for it.
         """
         require_plain(self.name, entry)
+        with self._alone:
+            return self._keep(entry)
+
+    def _keep(self, entry: Entry) -> Kept:
         known = self._journal.get(entry.path)
         found = self._kept.lookup(known.sha256) if known is not None else None
         if found is None:
@@ -149,15 +157,16 @@ class Archive:
         except OSError as error:
             raise self._changed(error.strerror or error) from error
         try:
-            before = os.fstat(descriptor)
-            got = self._hashes.hash_open(descriptor, self._path).sha256
-            if got == self._sha256:
+            before = _stamp(descriptor)
+            if before != self._verified:
+                same = self._hashes.hash_open(descriptor, self._path).sha256 == self._sha256
+                self._verified = before if same else None
+            if self._verified is not None:
                 yield Bytes(descriptor=descriptor, subject=self.name)
-            after = os.fstat(descriptor)
+            after = _stamp(descriptor)
         finally:
             os.close(descriptor)
-        stamps = [(found.st_size, found.st_mtime_ns, found.st_ctime_ns) for found in (before, after)]
-        if got != self._sha256 or stamps[0] != stamps[1]:
+        if after != self._verified:
             raise self._changed("another file")
 
     def _changed(self, got: object) -> SourceIntegrityError:
@@ -243,6 +252,11 @@ def require_plain(archive: str, entry: Entry) -> None:
         raise forbidden(
             archive, f"has a member that {entry.problem}", entry.path, remedy=f"leave it out: excludes: {entry.path!r}"
         )
+
+
+def _stamp(descriptor: int) -> _Stamp:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _seal(body: bytes) -> str:
