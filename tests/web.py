@@ -29,6 +29,7 @@ class Site:
     Args:
         scripts: path -> answers to give first, one a request; each gets the handler and may answer in any way.
         etag: makes a file's ETag; None: there is none.
+        guard: sees each request first; the status that it gives is the answer.
         extra: headers to add to every answer; None takes a header away.
     """
 
@@ -41,6 +42,7 @@ class Site:
     head: bool = True
     extra: dict[str, str | None] = field(default_factory=dict)
     body_bytes: int = 0
+    guard: Callable[[Any], int | None] | None = None
 
     def asked(self, method: str = "GET") -> list[str]:
         """The `Range` headers (or paths, where there is none) of the requests of a kind."""
@@ -66,7 +68,10 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {key.lower(): value for key, value in self.headers.items()}
         site.requests.append(Request(self.command, self.path, headers))
         path = self.path.partition("?")[0]
-        if site.scripts.get(path):
+        refused = site.guard(self) if site.guard is not None else None
+        if refused is not None:
+            self.answer(refused)
+        elif site.scripts.get(path):
             site.scripts[path].pop(0)(self)
         elif self.command == "HEAD" and not site.head:
             self.answer(405)
