@@ -294,3 +294,29 @@ def test_finished_partitions_are_not_foretold_again(site, tmp_path):
     built = coral_json("build", path, *words)
     assert (plan["num_partitions"], built["partitions_built"]) == (1, 1)
     assert 0.9 * built["bytes_fetched"] <= plan["bytes_to_fetch"] <= 1.1 * built["bytes_fetched"]
+
+
+def test_a_joined_table_is_foretold_too(site, tmp_path):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    noise = np.random.default_rng(1).integers(0, 2**62, ROWS)
+    pq.write_table(pa.table({"n": np.arange(ROWS), "label": noise, "other": noise[::-1]}), folder / "b.parquet")
+    site.files["/b.parquet"] = (folder / "b.parquet").read_bytes()
+    found = json.loads(site.files["/c.json"])
+    found["distribution"].append(found["distribution"][0] | {"@id": "b.parquet", "contentUrl": "b.parquet"})
+
+    def of_b(name: str) -> dict[str, Any]:
+        source = {"fileObject": {"@id": "b.parquet"}, "extract": {"column": name}}
+        return {"@type": "cr:Field", "@id": f"names/{name}", "dataType": "sc:Integer", "source": source}
+
+    rows = found["recordSet"][0]["field"]
+    next(item for item in rows if item["@id"] == "rows/n")["references"] = {"field": {"@id": "names/n"}}
+    joined = {"@type": "cr:Field", "@id": "rows/label", "dataType": "sc:Integer"}
+    rows.append(joined | {"source": {"field": {"@id": "names/label"}}})
+    found["recordSet"].append(
+        {"@type": "cr:RecordSet", "@id": "names", "key": {"@id": "names/n"}, "field": [of_b("n"), of_b("label")]}
+    )
+    site.files["/c.json"] = json.dumps(found).encode()
+    plan, built = foretold_and_fetched(site, tmp_path, {"record_set": "rows", "fields": ["v", "label"]})
+    assert 0.9 * built["bytes_fetched"] <= plan["bytes_to_fetch"] <= 1.1 * built["bytes_fetched"]
+    assert plan["num_rows"] is None
