@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from coralord_lightning.errors import CoralError, PipelineOutputError, RunnerError, StoreFullError
+from coralord_lightning.errors import CoralError, PipelineOutputError, RunnerError, SourceFormatError, StoreFullError
 from coralord_lightning.spec.manifest import Column, SplitPart
 
 __all__ = ["Admission", "AdmittedPart"]
@@ -58,16 +58,20 @@ class Admission:
     ) -> None:
         self._end()
 
-    def admit(self, path: Path, *, expect: tuple[Column, ...] | None, label: str) -> AdmittedPart:
+    def admit(
+        self, path: Path, *, expect: tuple[Column, ...] | None, label: str, selected: bool = False
+    ) -> AdmittedPart:
         """Check an untrusted Arrow IPC stream, and write its rows as shards.
 
         Args:
             path: the file, as the sandbox left it.
             expect: the columns that it must have; None for the first.
             label: what a message calls it.
+            selected: the rows are as they were selected, no pipeline made them.
 
         Raises:
             PipelineOutputError: it is damaged, or has other or unsupported columns.
+            SourceFormatError: selected rows have other columns than those of the partitions before.
             RunnerError: checking it takes more memory or time than it may.
             StoreFullError: the disk is full.
         """
@@ -82,7 +86,7 @@ class Admission:
         try:
             answer = self._ask(request, label)
             if not answer["ok"]:
-                raise _explain(answer, self._out_dir, label)
+                raise _explain(answer, self._out_dir, label, selected=selected)
         except BaseException:
             for name in self._out_dir.glob(f"{prefix}-*"):
                 name.unlink()
@@ -154,7 +158,7 @@ class Admission:
                 continue
 
 
-def _explain(answer: dict[str, Any], out_dir: Path, label: str) -> CoralError:
+def _explain(answer: dict[str, Any], out_dir: Path, label: str, *, selected: bool) -> CoralError:
     kind, message = answer["kind"], answer.get("message", "")
     if kind in ("full", "unwritable"):
         return StoreFullError(
@@ -167,6 +171,13 @@ def _explain(answer: dict[str, Any], out_dir: Path, label: str) -> CoralError:
         return _too_much(label, f"needs more memory than it may have: {message}")
     if kind == "other_columns":
         column = answer["column"]
+        if selected:
+            return SourceFormatError(
+                label,
+                f"field '{column}' has another type than in the files before",
+                facts={"was": answer["was"], "now": answer["now"]},
+                remedy="say its width in the Croissant file: cr:Int64 for sc:Integer, cr:Float64 for sc:Float",
+            )
         return PipelineOutputError(
             label,
             f"column '{column}' is not what it is in the partitions before",

@@ -337,7 +337,7 @@ class _Bench:
         if self.session is not None:
             self.session.run(Task(input=source.name, output=output.name, label=label))
             source.unlink()
-        admitted = self.admission.admit(output, expect=self.expect, label=label)
+        admitted = self.admission.admit(output, expect=self.expect, label=label, selected=direct)
         output.unlink()
         if admitted.part.num_rows:
             self.expect = admitted.columns
