@@ -244,8 +244,9 @@ def test_a_gzip_file_holds_one_file(tmp_path: Path, file: str, inner: str) -> No
     )
     assert (candidate.path, candidate.size_bytes) == (inner, None)
     assert candidate.pin()[1].path.read_bytes() == b"x\n1\n2\n"
-    named = FileObject(id="one", content_url="what/ever.csv", format="csv", within=packed)
-    assert resolved(tmp_path, named) == {"one": b"x\n1\n2\n"}
+    if not file.endswith(".tgz"):
+        named = FileObject(id="one", content_url="what/ever.csv", format="csv", within=packed)
+        assert resolved(tmp_path, named) == {"one": b"x\n1\n2\n"}
 
 
 def test_a_tar_in_a_gzip_file_is_a_chain_too(tmp_path: Path) -> None:
@@ -392,3 +393,24 @@ def test_what_is_no_archive_holds_nothing(tmp_path: Path) -> None:
         sources(tmp_path / "home").candidates(node, base=tmp_path)
     with pytest.raises(ForbiddenSourceError):
         sources(tmp_path / "home").candidates(files_in(archive("../a.zip")), base=tmp_path)[0].pin()
+
+
+def test_a_tar_that_calls_itself_gzip_gives_the_files_of_the_tar(tmp_path: Path) -> None:
+    for name in ("a.tar.gz", "a.tgz"):
+        put(tmp_path, name, compressed_tar(MEMBERS, "gz"))
+        packed = archive(name, "gzip")
+        assert list(resolved(tmp_path, files_in(packed, includes=("test/*",)))) == ["archive!test/a.csv"]
+        one = FileObject(id="one", content_url="README.md", format="any", within=packed)
+        assert resolved(tmp_path, one) == {"one": b"hi"}
+
+
+def test_a_compressed_tar_is_unpacked_once_for_all_that_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "a.tar.gz", compressed_tar(MEMBERS, "gz"))
+    calls = []
+    real = archive_module.decompressed
+    monkeypatch.setattr(archive_module, "decompressed", lambda *words, **more: calls.append(1) or real(*words, **more))
+
+    with sources(tmp_path / "home") as door:
+        door.resolve(files_in(archive("a.tar.gz"), includes=("*.csv",)), base=tmp_path)
+        door.resolve(files_in(archive("a.tar.gz"), includes=("*.md",)), base=tmp_path)
+    assert calls == [1]

@@ -43,6 +43,7 @@ __all__ = ["Candidate", "Doors", "Lister", "pin_all", "require_mapped"]
 _CONTAINERS = frozenset({"zip", "tar", "gzip", "git"})
 _REMOTE = re.compile(r"(https?|s3|gs)://", re.IGNORECASE)
 _AT_ONCE = 8
+_TAR_GZ = (".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ class Lister:
     pins: LockedPins = field(default_factory=LockedPins)
     mapping: Mapping[str, Path] = field(default_factory=dict)
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
-    _trees: dict[str, tuple[Tree, ...]] = field(default_factory=dict)
+    _trees: dict[tuple[str, bool], tuple[Tree, ...]] = field(default_factory=dict)
 
     def list(self, distribution: Distribution) -> tuple[Candidate, ...]:
         """The files of a distribution, sorted.
@@ -147,8 +148,8 @@ class Lister:
 
     def _contained_file(self, node: FileObject, within: FileObject | FileSet) -> Candidate:
         """The one file at a path inside a container; inside several, it must be in one of them only."""
-        trees = self._open(within)
-        if within.format == "gzip" and node.id not in self.mapping and len(trees) == 1:
+        trees = self._open(within, node)
+        if within.format == "gzip" and len(trees) == 1 and trees[0].lone:
             only = next(iter(trees[0].members(Patterns(includes=("**", ".*", "**/.*")))))  # it has no say in its name
             return _candidate(only, trees[0], node, node.id, path=_normal(node.content_url) or only.path)
         path = member_path(
@@ -175,7 +176,7 @@ class Lister:
         excluded: list[str] = []
         for within in node.within:
             if within.format in _CONTAINERS:
-                for tree in self._open(within):
+                for tree in self._open(within, node):
                     patterns = _patterns(node, any_folder=tree.any_folder)
                     found = list(tree.members(patterns))
                     out |= {(tree.name, item.path): _member(item, tree, node) for item in found}
@@ -205,13 +206,14 @@ class Lister:
             for name in list_set(node, root=base)
         )
 
-    def _open(self, container: FileObject | FileSet) -> tuple[Tree, ...]:
+    def _open(self, container: FileObject | FileSet, asks: FileObject | FileSet) -> tuple[Tree, ...]:
         """What a container gives to look into: one tree, or one for each archive of a set."""
-        if container.id not in self._trees:
-            self._trees[container.id] = tuple(self._opened(container))
-        return self._trees[container.id]
+        key = (container.id, _asks_whole(asks))
+        if key not in self._trees:
+            self._trees[key] = tuple(self._opened(container, asks))
+        return self._trees[key]
 
-    def _opened(self, container: FileObject | FileSet) -> Iterator[Tree]:
+    def _opened(self, container: FileObject | FileSet, asks: FileObject | FileSet) -> Iterator[Tree]:
         mapped = self.mapping.get(container.id)
         if mapped is not None and not mapped.exists():
             raise not_mapped(container, mapped)
@@ -233,7 +235,10 @@ class Lister:
         for candidate in self.list(container):
             source, place = candidate.pin()
             assert isinstance(place, LocalFile)  # noqa: S101 - a container is never read by ranges
-            yield self.doors.open_archive(candidate, source, place, container.format)
+            kind: str = container.format
+            if kind == "gzip" and candidate.path.lower().endswith(_TAR_GZ) and not _asks_whole(asks):
+                kind = "tar"  # whoever asks for the files in `x.tar.gz` means those of the tar
+            yield self.doors.open_archive(candidate, source, place, kind)
 
 
 def pin_all(candidates: Sequence[Candidate]) -> tuple[tuple[SourceFile, Location | None], ...]:
@@ -267,6 +272,11 @@ def require_mapped(mapping: Mapping[str, Path], known: Iterable[str]) -> None:
                 facts={"got": name, "there": ", ".join(ids) or "nothing"},
                 remedy=f"mapping: {{{near}: {mapping[name]}}}" if near else f"take '{name}' out of `mapping:`",
             )
+
+
+def _asks_whole(asks: FileObject | FileSet) -> bool:
+    """Whether a node that lies in `x.tar.gz` is the tar itself, and not a file in it."""
+    return asks.format == "tar" or (isinstance(asks, FileObject) and not asks.content_url)
 
 
 def _candidate(

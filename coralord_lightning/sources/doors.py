@@ -59,6 +59,7 @@ class SourceDoors:
         self._max_fetch = max_fetch
         self._kept = KeptFiles(cache_dir / "downloads" / "files", hashes)
         self._closing = ExitStack()
+        self._archives: dict[tuple[str, str, str, Path], Archive] = {}
         self._repositories: dict[tuple[str, LockedPins], GitRepository] = {}
 
     @property
@@ -77,20 +78,23 @@ class SourceDoors:
         return self._remotes().pin(wanted, pinned=pinned)
 
     def open_archive(self, container: Candidate, source: SourceFile, place: LocalFile, kind: str) -> Tree:
-        archive = Archive(
-            name=container.name,
-            kind=cast("ArchiveKind", kind),
-            path=place.path,
-            sha256=str(source.identity["sha256"]),
-            inner=_inner(container.path),
-            kept=self._kept,
-            hashes=self.hashes,
-            cache_dir=self._cache_dir / "archives",
-            clock=self._clock,
-            limits=self._limits,
-        )
-        self._closing.callback(archive.close)
-        return ArchiveTree(archive, self.hashes, url=place.url, sha256=str(source.identity["sha256"]))
+        sha256 = str(source.identity["sha256"])
+        key = (container.name, kind, sha256, place.path)
+        if key not in self._archives:
+            self._archives[key] = Archive(
+                name=container.name,
+                kind=cast("ArchiveKind", kind),
+                path=place.path,
+                sha256=sha256,
+                inner=_inner(container.path),
+                kept=self._kept,
+                hashes=self.hashes,
+                cache_dir=self._cache_dir / "archives",
+                clock=self._clock,
+                limits=self._limits,
+            )
+            self._closing.callback(self._archives[key].close)
+        return ArchiveTree(self._archives[key], self.hashes, url=place.url, sha256=sha256)
 
     def open_repository(self, name: str, url: str, pins: LockedPins) -> Tree:
         from coralord_lightning.sources.hub import parse_hub

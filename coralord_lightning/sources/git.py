@@ -278,6 +278,7 @@ class GitTree:
 
     any_folder = False
     remote = True
+    lone = False
 
     def __init__(self, name: str, repository: GitRepository, hashes: HashCache) -> None:
         self.name = name

@@ -118,6 +118,7 @@ class HubRepository:
 
     any_folder = False
     remote = True
+    lone = False
 
     def __init__(
         self,

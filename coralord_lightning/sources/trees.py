@@ -45,6 +45,7 @@ class Tree(Protocol):
         name: what its members' names begin with.
         any_folder: a pattern without `/` means a file name in any folder of it.
         remote: pinning a member may take a request.
+        lone: it holds one file, whose name does not matter: it is gzip's.
     """
 
     @property
@@ -53,6 +54,8 @@ class Tree(Protocol):
     def any_folder(self) -> bool: ...
     @property
     def remote(self) -> bool: ...
+    @property
+    def lone(self) -> bool: ...
     def members(self, patterns: Patterns) -> Iterable[Member]:
         """The files that are meant, in any order.
 
@@ -70,6 +73,7 @@ class FolderTree:
     """A folder that a descriptor's `mapping` names, in place of a repository or an archive."""
 
     remote = False
+    lone = False
 
     def __init__(self, name: str, root: Path, hashes: HashCache, *, any_folder: bool) -> None:
         self.name = name
@@ -103,6 +107,7 @@ class ArchiveTree:
 
     def __init__(self, archive: Archive, hashes: HashCache, *, url: str | None, sha256: str) -> None:
         self.name = archive.name
+        self.lone = archive.kind == "gzip"
         self._archive = archive
         self._hashes = hashes
         self._url = url

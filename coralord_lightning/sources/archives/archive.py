@@ -60,7 +60,7 @@ class Archive:
         limits: ArchiveLimits,
     ) -> None:
         self.name = name
-        self._kind = kind
+        self.kind = kind
         self._path = path
         self._sha256 = sha256
         self._inner = inner
@@ -87,7 +87,7 @@ class Archive:
         Raises:
             SourceError: it is damaged, or holds what no archive may.
         """
-        if self._kind == "gzip":
+        if self.kind == "gzip":
             known = self._journal.get(self._inner)
             return (Entry(path=self._inner, size_bytes=known.size_bytes if known else None),)
         known_entries = self._recall_index()
@@ -95,7 +95,7 @@ class Archive:
             return known_entries
         with self._opened() as file:
             meter = self._meter(self.name, file.size)
-            lister = list_zip if self._kind == "zip" else list_tar
+            lister = list_zip if self.kind == "zip" else list_tar
             found = settled(lister(self._tar_of(file), limits=self._limits, meter=meter))
         self._note_index(found)
         return found
@@ -128,20 +128,20 @@ class Archive:
 
     def _content(self, file: Bytes, entry: Entry) -> Iterator[bytes]:
         subject = f"{self.name}!{entry.path}"
-        if self._kind == "zip":
+        if self.kind == "zip":
             packed = min(entry.packed_bytes, file.size)
             return read_zip(file, entry, meter=self._meter(subject, packed, declared_bytes=entry.size_bytes))
-        if self._kind == "gzip":
+        if self.kind == "gzip":
             return decompressed("gzip", file.chunks(), subject=subject, meter=self._meter(subject, file.size))
         return self._tar_of(file).chunks(entry.at, entry.packed_bytes)
 
     def _require_modest(self, entry: Entry, archive_bytes: int) -> None:
         """Refuse before unpacking what is declared to be too much, alone or with what was unpacked before."""
         limits, size = self._limits, entry.size_bytes or 0
-        packed = entry.packed_bytes if self._kind == "zip" else archive_bytes
+        packed = entry.packed_bytes if self.kind == "zip" else archive_bytes
         self._total += size
         if self._total > limits.size_bytes or size > max(limits.ratio_floor_bytes, limits.ratio * packed):
-            if self._kind == "tar" and self._total <= limits.size_bytes:
+            if self.kind == "tar" and self._total <= limits.size_bytes:
                 return  # its ratio was looked at when all of it was unpacked
             got = f"{size} bytes out of {packed}, {self._total} in all"
             raise forbidden(f"{self.name}!{entry.path}", "unpacks to more than an archive may", got)
@@ -179,7 +179,7 @@ class Archive:
 
     def _tar_of(self, file: Bytes) -> Bytes:
         """The file itself; for a compressed tar, its plain bytes in a nameless file, until this archive is closed."""
-        kind = compression_of(file.read(0, min(6, file.size))) if self._kind == "tar" else None
+        kind = compression_of(file.read(0, min(6, file.size))) if self.kind == "tar" else None
         if kind is None:
             return file
         if self._plain is None:
@@ -235,11 +235,11 @@ class Archive:
 
     @property
     def _index_path(self) -> Path:
-        return self._cache_dir / "indexes" / f"{self._sha256}.{self._kind}.json"
+        return self._cache_dir / "indexes" / f"{self._sha256}.{self.kind}.json"
 
     @property
     def _journal_path(self) -> Path:
-        return self._cache_dir / "indexes" / f"{self._sha256}.{self._kind}.members"
+        return self._cache_dir / "indexes" / f"{self._sha256}.{self.kind}.members"
 
 
 def require_plain(archive: str, entry: Entry) -> None:
