@@ -8,30 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from command_line import coral, coral_json
 from coralord_lightning import load
-from coralord_lightning.config import Config
-from coralord_lightning.errors import CroissantError, SourceFormatError, SourceMissingError, UsageError
-from coralord_lightning.sources import open_sources
-from coralord_lightning.workspace.describe import Described, describe, validate
-
-CSV = """\
-id,zip,x,when,ok,none,key,at,code,name
-1,00707,1.5,2024-02-29,true,,12345678901234567890123,2024-01-01T00:00:00Z,+1,NA
-2,90210,2,2024-03-01,FALSE,,1,2024-01-01T00:00:01+01:00,2,null
-,1,1e-3,2024-03-02,True,,2,2024-01-01T00:00:02.5Z,3,
-"""
-KINDS = {
-    "id": "sc:Integer", "zip": "sc:Text", "x": "sc:Float", "when": "sc:Date", "ok": "sc:Boolean", "none": "sc:Text",
-    "key": "sc:Text", "at": "sc:DateTime", "code": "sc:Text", "name": "sc:Text",
-}  # fmt: skip
+from coralord_lightning.errors import CroissantError, SourceMissingError, UsageError
+from coralord_lightning.workspace.describe import Described, validate
+from plain_files import CSV, described, folder, kinds, parquet_columns
 
 
 @pytest.fixture
@@ -41,149 +27,7 @@ def home(tmp_path) -> Path:
 
 @pytest.fixture
 def look(home) -> Callable[..., Described]:
-    def looked(path: Path, beside: Path | None = None) -> Described:
-        with open_sources(Config(home=home), cache_dir=home / "cache") as sources:
-            return describe(path, beside=beside, sources=sources)
-
-    return looked
-
-
-def folder(path: Path, **files: str | bytes | pa.Table) -> Path:
-    """A folder of files; `a__b_csv` is `a/b.csv`."""
-    for name, content in files.items():
-        stem, _, end = name.replace("__", "/").rpartition("_")
-        place = path / f"{stem}.{end}"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, pa.Table):
-            pq.write_table(content, place)
-        else:
-            place.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def kinds(document: Any, record_set: str) -> dict[str, str]:
-    (found,) = [item for item in document["recordSet"] if item["@id"] == record_set]
-    return {field["name"].rpartition("/")[2]: _kind(field) for field in found["field"]}
-
-
-def _kind(field: dict) -> str:
-    if "subField" in field:
-        return "{" + ", ".join(_kind(inner) for inner in field["subField"]) + "}"
-    return field["dataType"] + (f"[{field['arrayShape']}]" if "isArray" in field else "")
-
-
-def test_a_csv_column_has_a_type_only_where_every_value_is_written_as_one(tmp_path, look):
-    found = look(folder(tmp_path / "d", a_csv=CSV))
-    assert kinds(found.document, "a") == KINDS
-    assert found.num_rows == 3
-
-
-@pytest.mark.parametrize(
-    ("values", "kind"),
-    [
-        (["1", "-2", "0"], "sc:Integer"),
-        (["9223372036854775807"], "sc:Integer"),
-        (["9223372036854775808"], "cr:UInt64"),
-        (["18446744073709551616"], "sc:Text"),
-        (["9007199254740993", "1.5"], "sc:Text"),
-        (["1", "-0"], "sc:Float"),
-        (["1e999"], "sc:Text"),
-        (["1_000"], "sc:Text"),
-        ([" 1"], "sc:Text"),
-        ([".5"], "sc:Text"),
-        (["nan"], "sc:Text"),
-        (["1.50", "2.25"], "sc:Float"),
-        (["0", "true"], "sc:Text"),
-        (["2024-02-30"], "sc:Text"),
-        (["2024-1-1"], "sc:Text"),
-        (["2024-01-01", "2024-01-01 00:00:00"], "sc:Text"),
-        (["2024-01-01 00:00:00", "2024-01-01 00:00:00Z"], "sc:Text"),
-        (["2024-01-01 00:00"], "sc:DateTime"),
-        (["2024-01-01 25:00:00"], "sc:Text"),
-    ],
-)
-def test_what_a_csv_value_must_look_like(tmp_path, look, values, kind):
-    text = "v,w\n" + "".join(f"{value},x\n" for value in values)
-    assert kinds(look(folder(tmp_path / "d", a_csv=text)).document, "a")["v"] == kind
-
-
-def test_a_late_value_counts_as_much_as_an_early_one(tmp_path, look):
-    text = "v,w\n" + "7,1\n" * 300_000 + "007,1\n"
-    assert kinds(look(folder(tmp_path / "d", a_csv=text)).document, "a") == {"v": "sc:Text", "w": "sc:Integer"}
-
-
-def test_several_csv_files_have_the_types_that_hold_in_all_of_them(tmp_path, look):
-    found = look(folder(tmp_path / "d", a_csv="x,y\n1,2\n", b_csv="y,x\n1.5,01\n"))
-    assert kinds(found.document, "d") == {"x": "sc:Text", "y": "sc:Float"}
-
-
-def test_json_lines_have_the_types_of_json(tmp_path, look):
-    lines = [
-        {"a": 1, "b": "2024-01-01", "c": [1, 2], "d": {"e": 1.5, "f": [["x"]]}, "g": True, "big": 2**63, "n": None},
-        {"a": -1, "c": [0.5], "mixed": 1, "many": [{"x": 1}], "a/b": 1},
-        {"mixed": "x"},
-    ]
-    found = look(folder(tmp_path / "d", a_jsonl="".join(json.dumps(line) + "\n" for line in lines)))
-    assert kinds(found.document, "a") == {
-        "a": "sc:Integer", "b": "sc:Text", "c": "sc:Float[-1]", "d": "{sc:Float, sc:Text[-1,-1]}", "g": "sc:Boolean",
-        "big": "cr:UInt64", "n": "sc:Text",
-    }  # fmt: skip
-    assert [note.split("'")[1] for note in found.notes] == ["mixed", "many", "a/b"]
-
-
-def parquet_columns() -> pa.Table:
-    png = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
-    return pa.table(
-        {
-            "i": pa.array([1, None], pa.int16()),
-            "u": pa.array([1, 2], pa.uint64()),
-            "f": pa.array([1, 2], pa.float16()),
-            "money": pa.array([1, 2], pa.decimal128(9, 2)),
-            "t": pa.array(["a", "b"], pa.large_string()),
-            "word": pa.array(["a", "b"]).dictionary_encode(),
-            "day": pa.array([1, 2], pa.date32()),
-            "at": pa.array([1, 2], pa.timestamp("us", "UTC")),
-            "clock": pa.array([1, 2], pa.time32("s")),
-            "fixed": pa.array([[[1, 2]], [[3, 4]]], pa.list_(pa.list_(pa.int8(), 2), 1)),
-            "ragged": pa.array([[1.5], []]),
-            "both": pa.array([{"a": 1, "b": "x"}] * 2),
-            "picture": pa.array([None, {"bytes": png, "path": "1.png"}]),
-            "bare": pa.array([png, None]),
-            "sound": pa.array([b"RIFF\0\0\0\0WAVEfmt ", None]),
-            "raw": pa.array([b"x", b"y"]),
-            "long": pa.array([1, 2], pa.duration("s")),
-        }
-    )
-
-
-def test_parquet_has_the_types_of_its_footer(tmp_path, look):
-    found = look(folder(tmp_path / "d", a_parquet=parquet_columns()))
-    assert kinds(found.document, "a") == {
-        "i": "cr:Int16", "u": "cr:UInt64", "f": "cr:Float16", "money": "sc:Float", "t": "sc:Text", "word": "sc:Text",
-        "day": "sc:Date", "at": "sc:DateTime", "clock": "sc:Time", "fixed": "cr:Int8[1,2]",
-        "ragged": "cr:Float64[-1]", "both": "{cr:Int64, sc:Text}", "picture": "sc:ImageObject",
-        "bare": "sc:ImageObject", "sound": "sc:AudioObject",
-    }  # fmt: skip
-    assert [note.split("'")[1] for note in found.notes] == ["raw", "long"]
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"a_csv": "a;b\n1;2\n"}, "apart by commas"),
-        ({"a_csv": "a,b\n1,2,3\n"}, "cannot be read"),
-        ({"a_csv": b"a,b\n1,\xff\n"}, "no readable header"),
-        ({"a_csv": ""}, "no readable header"),
-        ({"a_jsonl": "[1, 2]\n"}, "no JSON objects"),
-        ({"a_jsonl": '{"a": 1\n'}, "cannot be read"),
-        ({"a_parquet": "no parquet"}, "cannot be read as Parquet"),
-    ],
-)
-def test_a_file_that_is_not_what_its_ending_says_is_named(tmp_path, look, files, message):
-    with pytest.raises(SourceFormatError, match=message) as caught:
-        look(folder(tmp_path / "d", **files))
-    assert caught.value.subject.startswith("a.")
-    assert caught.value.remedy
+    return lambda path, beside=None: described(path, home, beside)
 
 
 def test_what_is_no_data_is_said_and_what_is_not_there_too(tmp_path, look):
