@@ -224,7 +224,7 @@ def test_two_failures_of_the_server_are_overcome(site: Site, tmp_path: Path, log
 
 @WAYS
 def test_a_connection_cut_at_every_quarter_is_taken_up_again(site: Site, tmp_path: Path, log: Any, fetch: Any) -> None:
-    size = len(content()) if fetch is whole else 32 * 1024  # the footer is asked for first
+    size = len(content()) if fetch is whole else 64 * 1024  # the footer is asked for first
     fetch(site, tmp_path, repeated(site, *[cut(size // 4)] * 3))
 
     assert "goes on after" in log()

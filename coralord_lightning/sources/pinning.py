@@ -68,6 +68,7 @@ class RemoteFiles:
         self._cache_dir = cache_dir
         self._hashes = hashes
         self._asked: dict[str, str] = {}  # public address -> as asked for, with its secrets: plans and locks have none
+        self._parquet: set[str] = set()  # public addresses
         self._seen: dict[str, str] = {}  # public address -> the first ETag of a file that was pinned without one
         self._lock = threading.Lock()
         self._kept: Downloads | None = None
@@ -139,7 +140,8 @@ class RemoteFiles:
         """A file system `coral://` of the remote ones among `locations`, for DuckDB; the caller closes it."""
         from coralord_lightning.sources.remote import CoralFileSystem
 
-        return CoralFileSystem(locations, self.read_range, self._cache_dir / "ranges")
+        parquet = {name for name, place in locations.items() if place.url in self._parquet}
+        return CoralFileSystem(locations, self.read_range, self._cache_dir / "ranges", parquet=parquet)
 
     def read_range(self, name: str, file: RemoteFile, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of a pinned file.
@@ -164,6 +166,8 @@ class RemoteFiles:
         require_http(wanted.url, subject=wanted.name)
         public = public_url(wanted.url)
         self._asked[public] = wanted.url
+        if wanted.format == "parquet":
+            self._parquet.add(public)
         return public, next((item for item in pinned if item.url == public), None)
 
     def _fetch(self, wanted: Wanted, locked: LockedSource | None, state: RemoteState | None) -> KeptFile:

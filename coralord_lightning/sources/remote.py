@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -27,9 +27,10 @@ __all__ = ["CoralFileSystem", "FetchRange", "RangeFile"]
 FetchRange = Callable[[str, RemoteFile, int, int], bytes]
 """(name, file, start, stop) -> the pinned bytes [start, stop), or a CoralError."""
 
-_FOOTER = 32 * 1024
-"""Read in one go from the end: DuckDB 1.5 asks for a Parquet file's length field first and for its footer then.
-DuckDB 2 asks for the last 128 KiB at once."""
+_FOOTER = 64 * 1024
+"""Read in one go from the end. DuckDB 1.5 asks for a Parquet file's length field first and for its footer then; DuckDB
+2 asks for a guess that grows with the file, so that what lies before the footer is left out (`RangeFile.read_end`)."""
+_MAGIC = b"PAR1"
 _READ_AHEAD = 8 * 1024
 """No request is for less, so much is fetched beyond what was asked at most. Column chunks that lie within 16 KiB of
 each other are asked for in one piece by DuckDB itself; CSV and JSON lines it reads buffer by buffer, in order."""
@@ -43,13 +44,17 @@ class CoralFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         locations: by name; local files among them are left out.
         fetch: gets one range.
         cache_dir: where ranges are kept while this file system is open.
+        parquet: names of those that are Parquet.
     """
 
     protocol = "coral"
     cachable = False
 
-    def __init__(self, locations: Mapping[str, Location], fetch: FetchRange, cache_dir: Path) -> None:
+    def __init__(
+        self, locations: Mapping[str, Location], fetch: FetchRange, cache_dir: Path, *, parquet: Container[str] = ()
+    ) -> None:
         super().__init__(skip_instance_cache=True)
+        self._parquet: set[str] = set()
         self._paths: dict[str, str] = {}
         self._files: dict[str, RangeFile] = {}
         self._failure: CoralError | None = None
@@ -57,6 +62,8 @@ class CoralFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
             if isinstance(location, RemoteFile):
                 path = f"coral://{index}/{_base_name(location.url)}"
                 self._paths[name] = path
+                if name in parquet:
+                    self._parquet.add(path)
                 self._files[path] = RangeFile(name, location, fetch, cache_dir)
 
     def path_of(self, name: str) -> str:
@@ -75,8 +82,17 @@ class CoralFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
 
     def read_at(self, path: str, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of a file, cut at its end."""
+        return self._read(path, lambda file: file.read(start, stop))
+
+    def read_for_duckdb(self, path: str, start: int, stop: int) -> bytes:
+        """The same; what is asked for along with a Parquet footer, and never looked at, is zeros and not fetched."""
+        if path in self._parquet and start > 0 and stop == self._file(path).size_bytes:
+            return self._read(path, lambda file: file.read_end(start))
+        return self.read_at(path, start, stop)
+
+    def _read(self, path: str, read: Callable[[RangeFile], bytes]) -> bytes:
         try:
-            return self._file(path).read(start, stop)
+            return read(self._file(path))
         except CoralError as error:
             self._failure = self._failure or error
             raise
@@ -151,7 +167,7 @@ class _Handle(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         stop = self._size_bytes if size is None or size < 0 else min(self._at + size, self._size_bytes)
-        data = self._fs.read_at(self._path, self._at, stop) if stop > self._at else b""
+        data = self._fs.read_for_duckdb(self._path, self._at, stop) if stop > self._at else b""
         self._at += len(data)
         return data
 
@@ -194,6 +210,20 @@ class RangeFile:
             if self._kept is None:
                 return b""
             return os.pread(self._kept.fileno(), stop - start, start)
+
+    def read_end(self, start: int) -> bytes:
+        """Bytes from `start` to the end of a Parquet file, for who wants its footer: before that, zeros may stand.
+
+        Only a read that takes the footer along may be answered so; no reader takes its rows from such a one, and
+        DuckDB's cache of files, which might, is off.
+        """
+        size = self.size_bytes
+        end = self.read(max(start, size - 8), size)
+        length = int.from_bytes(end[-8:-4], "little")
+        if len(end) < 8 or end[-4:] != _MAGIC or length + 12 > size:
+            return self.read(start, size)
+        begin = max(start, size - 8 - length)
+        return bytes(begin - start) + self.read(begin, size)
 
     def _widened(self, start: int, stop: int) -> tuple[int, int]:
         """The span to have at hand: all of the footer when its end is asked for, and never tiny pieces."""
