@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from coralord_lightning.builder.field_sql import cast_sql, failure_sql
 from coralord_lightning.builder.kinds import TEXT, ColumnType, NoCastError, Value
 from coralord_lightning.builder.scans import Table
-from coralord_lightning.builder.transform_sql import transformed
+from coralord_lightning.builder.transform_sql import json_path, transformed
 from coralord_lightning.errors import SourceFormatError
 from coralord_lightning.spec.predicate import quote_literal
 from coralord_lightning.spec.selection import SelectedField
@@ -73,7 +73,10 @@ def _value(field: SelectedField, table: Table) -> Value:
     value = table.value(field)
     try:
         failure = failure_sql(field, table.file)
-        return transformed(value, field.transforms, dtype=field.dtype, failure=failure)
+        found = transformed(value, field.transforms, dtype=field.dtype, failure=failure)
+        # Hugging Face keeps pictures and sound as {bytes, path}
+        is_media = field.dtype == "bytes" and found.type.element == "STRUCT" and "bytes" in dict(found.type.fields)
+        return json_path(found, "bytes") if is_media else found
     except NoCastError as error:
         raise _no_cast(field, table, error) from error
 
