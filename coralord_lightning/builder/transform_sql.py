@@ -15,6 +15,7 @@ from coralord_lightning.spec.selection import DType, Transform
 __all__ = ["as_text", "bound", "file_property", "json_path", "transformed"]
 
 _SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_MAX_REPLACED = 256 * 1024 * 1024
 _DATES: dict[str, str] = {"date": "DATE", "timestamp": "TIMESTAMP", "time": "TIME"}
 
 
@@ -85,8 +86,17 @@ def _apply(value: Value, step: Transform, dtype: DType, failure: Callable[[str, 
         return Value(bound(text, lambda x: _group(x, step.argument)), TEXT)
     if step.op == "separator":
         return Value(f"string_split({text}, {quote_literal(step.argument)})", TEXT.listed(1))
-    pattern, replacement = split_replace(step.argument)
-    return Value(f"regexp_replace({text}, {quote_literal(pattern)}, {quote_literal(replacement)}, 'g')", TEXT)
+    return Value(bound(text, lambda x: _replaced(x, step.argument, failure)), TEXT)
+
+
+def _replaced(x: str, argument: str, failure: Callable[[str, str], str]) -> str:
+    """Every match replaced; texts that could grow beyond all memory, as by `a/aaaaaaaaaa` again and again, are refused."""
+    pattern, replacement = split_replace(argument)
+    done = f"regexp_replace({x}, {quote_literal(pattern)}, {quote_literal(replacement)}, 'g')"
+    if len(replacement) <= 1:
+        return done
+    most = _MAX_REPLACED // len(replacement.encode())
+    return f"CASE WHEN strlen({x}) > {most} THEN {failure(x, 'is too long to replace parts of it')} ELSE {done} END"
 
 
 def _group(x: str, pattern: str) -> str:

@@ -113,7 +113,7 @@ class Scope:
         """A field as it is read, whatever the descriptor says."""
         if item.children:
             children = tuple(self.selected(child) for child in item.children)
-            table = self.aliases[f"{item.name}/"] if item.parent is not None else self._one_table(item, children)
+            table = self._nested_table(item) if item.parent is not None else self._one_table(item, children)
             shape = (-1,) if item.parent is not None else item.shape
             return SelectedField(
                 name=item.name,
@@ -124,6 +124,17 @@ class Scope:
                 table=table,
             )
         return self.read(self.tables.leaf(item), item)
+
+    def _nested_table(self, item: Field) -> str:
+        """The table whose rows are the list in a field.
+
+        Raises:
+            UnsupportedCroissantError: it is no field of the record set itself.
+        """
+        alias = self.aliases.get(f"{item.name}/")
+        if alias is None:
+            raise self._unsupported(item, ["a parentField further in than the record set's own fields"])
+        return alias
 
     def _one_table(self, item: Field, children: Iterable[SelectedField]) -> str:
         """The table that all subfields come from.

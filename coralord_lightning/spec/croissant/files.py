@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from coralord_lightning.errors import CroissantSyntaxError
 from coralord_lightning.spec.croissant.model import File
 from coralord_lightning.spec.croissant.terms import Node, as_list, id_of
 from coralord_lightning.spec.selection import ContainerFormat, FileFormat, FileObject, FileSet
@@ -100,6 +101,7 @@ class _Parser:
     nodes: Mapping[str, Node]
     done: dict[str, File] = field(default_factory=dict)
     open: list[str] = field(default_factory=list)
+    depths: dict[str, int] = field(default_factory=dict)
 
     def file(self, name: str) -> File:
         if name in self.done:
@@ -108,11 +110,17 @@ class _Parser:
         if name in self.open:
             raise node.error("is contained in itself", got=" in ".join([*self.open, name]))
         if len(self.open) >= _MAX_CONTAINERS:
-            raise node.error("is contained too deeply", expected=f"at most {_MAX_CONTAINERS} containers around a file")
+            raise self._too_deep(node)
         self.open.append(name)
         self.done[name] = self._parse(node, name)
         self.open.pop()
+        self.depths[name] = 1 + max((self.depths.get(holder, 0) for holder in _holders(node)), default=0)
+        if self.depths[name] > _MAX_CONTAINERS + 1:
+            raise self._too_deep(node)
         return self.done[name]
+
+    def _too_deep(self, node: Node) -> CroissantSyntaxError:
+        return node.error("is contained too deeply", expected=f"at most {_MAX_CONTAINERS} containers around a file")
 
     def _parse(self, node: Node, name: str) -> File:
         types = node.types()
@@ -170,6 +178,10 @@ class _Parser:
             if file.value is not None:
                 found.append(file.value)
         return tuple(found), problems
+
+
+def _holders(node: Node) -> list[str]:
+    return [holder for item in as_list(node.get("cr:containedIn")) if (holder := _holder(node, item)[0]) is not None]
 
 
 def _holder(node: Node, item: Any) -> tuple[str | None, list[str]]:

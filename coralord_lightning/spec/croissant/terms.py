@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from coralord_lightning.errors import CroissantSyntaxError
@@ -25,6 +25,7 @@ _NAMESPACES = {
     "www.w3.org/ns/prov#": "prov:",
     "purl.org/dc/terms/": "dct:",
 }
+_LONGEST_FIRST = sorted(_NAMESPACES.items(), key=lambda item: -len(item[0]))
 _CROISSANT_TERMS = frozenset(
     {
         "annotation", "arrayShape", "citeAs", "column", "containedIn", "data", "dataType", "delimiter",
@@ -54,20 +55,28 @@ class Context:
         terms: term or prefix -> IRI or compact IRI.
         inline: False where it says nothing itself (absent, or only the address of the standard one).
         language: `@language`.
+        folded: terms that were folded before: a document repeats few of them very often.
     """
 
     origin: str
     terms: Mapping[str, str]
     inline: bool
     language: str | None = None
+    folded: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def fold(self, term: str) -> str:
         """One spelling of a term: `sc:name`, `cr:field`, `@id`, or the whole IRI of another vocabulary."""
+        found = self.folded.get(term)
+        if found is None:
+            found = self.folded[term] = self._folded(term)
+        return found
+
+    def _folded(self, term: str) -> str:
         if _KEYWORD.fullmatch(term):
             return term
         iri = self._expand(term)
         bare = re.sub(r"^https?://", "", iri)
-        for namespace, prefix in sorted(_NAMESPACES.items(), key=lambda item: -len(item[0])):
+        for namespace, prefix in _LONGEST_FIRST:
             if bare.startswith(namespace) and "/" not in bare[len(namespace) :]:
                 return prefix + bare[len(namespace) :]
         return iri

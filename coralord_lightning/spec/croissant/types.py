@@ -24,7 +24,7 @@ _MEDIA: Mapping[str, Media] = {
     "sc:ImageObject": "image", "cr:SegmentationMask": "image", "sc:AudioObject": "audio", "sc:VideoObject": "video",
 }  # fmt: skip
 _BOX = "cr:BoundingBox"
-_SHAPE = re.compile(r"[\[(]?\s*(-?\d+(?:\s*,\s*-?\d+)*)\s*,?\s*[\])]?")
+_SHAPE = re.compile(r"[\[(]?\s*(-?\d{1,18}(?:\s*,\s*-?\d{1,18})*)\s*,?\s*[\])]?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
