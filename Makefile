@@ -31,6 +31,8 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/hit.py
+	$(BIN)/python benchmarks/extract.py
+	$(BIN)/python benchmarks/remote.py
 
 clean:
 	rm -rf .demo .coverage .coverage.* htmlcov build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
