@@ -19,13 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coralord_lightning.builder.footers import read_footer
-from coralord_lightning.builder.pruning import Span, can_hold, conjuncts, must_hold
+from coralord_lightning.builder.pruning import Span, can_hold, conjuncts, is_plain, must_hold
 from coralord_lightning.spec.plan import LocalFile, SourceFile
 from coralord_lightning.spec.predicate import quote_identifier
 from coralord_lightning.spec.selection import SelectedField
 from extractions import predicate
 
 KINDS = {"n": "integer", "d": "float64", "s": "text", "day": "date", "moment": "timestamp", "b": "bool"}
+OLD = duckdb.__version__.startswith("1.")
 NEW_YEAR = dt.date(2024, 1, 1)
 SQL = {"n": "INTEGER", "d": "DOUBLE", "s": "VARCHAR", "day": "DATE", "moment": "TIMESTAMP", "b": "BOOLEAN"}
 
@@ -70,7 +71,7 @@ def _tests(draw: st.DrawFn) -> str:
         st.sampled_from(
             [
                 f"{name} {op} {one}",
-                f"{one} {op} {name}",
+                f"{one} {op} {name}" if name != "b" else "NOT b",
                 f"{name} BETWEEN {one} AND {other}",
                 f"{name} IN ({one}, {other})",
                 f"{name} IS NULL",
@@ -248,7 +249,7 @@ def sorted_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "abs(n) < 4000",
         "d < 100",
         "d < 100.5",
-        "s < 'k004000'",
+        "s < 'k003999'",
         "s LIKE 'k019%'",
         "starts_with(s, 'k019')",
         "day < '1971-01-01'",
@@ -262,6 +263,8 @@ def sorted_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_it_leaves_out_what_duckdb_leaves_out(sorted_file, text):
+    if OLD and not is_plain(predicate(text, **KINDS)):
+        pytest.skip("DuckDB 1.5 leaves rows unread by comparisons with constants alone")
     recorder = _Recorder(sorted_file.read_bytes())
     asked = predicate(text, **KINDS)
     with duckdb.connect() as connection:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 
 from coralord_lightning.builder.footers import Footer, RangeReader, length, read_footer
-from coralord_lightning.builder.pruning import Span, can_hold, conjuncts, must_hold
+from coralord_lightning.builder.pruning import Span, can_hold, conjuncts, is_plain, must_hold
 from coralord_lightning.spec.plan import Job, Location, RemoteFile, SourceFile
 from coralord_lightning.spec.predicate import Predicate
 from coralord_lightning.spec.selection import SelectedField, Selection, SplitRule
@@ -210,19 +211,29 @@ def _parquet(selection: Selection, source: SourceFile, footer: Footer, readings:
     for group, held in zip(groups, spans, strict=True):
         columns: set[str] = set()
         for need, columns_of_need in needs:
-            if rest.wants(need) and all(can_hold(predicate, held) for predicate in need.predicates):
+            if not rest.wants(need):
+                continue
+            ruled_out = [predicate for predicate in need.predicates if not can_hold(predicate, held)]
+            if not ruled_out:
                 columns |= columns_of_need
                 rest.take(need, group.num_rows)
+            elif not _looks_far() and not any(map(is_plain, ruled_out)):  # then it reads what the conditions need
+                columns |= _columns(selection, {name for item in need.predicates for name in item.fields()})
         stretches += footer.stretches(group, columns)
         kept += sum(chunk.total_uncompressed_size for chunk in footer.chunks(group, output)) if columns else 0
     return _Told(bytes_to_fetch=length(stretches), kept_bytes=kept, num_rows=footer.metadata.num_rows)
+
+
+def _looks_far() -> bool:
+    """Whether this DuckDB leaves rows unread by more than comparisons with constants."""
+    return int(metadata.version("duckdb").partition(".")[0]) >= 2
 
 
 def _without_trifles(
     selection: Selection, need: _Need, spans: Sequence[Mapping[str, Span]]
 ) -> tuple[_Need, frozenset[str]]:
     """A reading and all its columns, without those of conditions that the footer shows to hold throughout."""
-    asked = [item for item in need.predicates if not all(must_hold(item, held) for held in spans)]
+    asked = [item for item in need.predicates if not (_looks_far() and all(must_hold(item, held) for held in spans))]
     names = {name for predicate in asked for name in predicate.fields()}
     return need, need.columns | _columns(selection, names)
 

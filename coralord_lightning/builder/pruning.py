@@ -2,7 +2,7 @@
 
 It says "maybe" wherever DuckDB would look, so that what is left out here is what DuckDB leaves out (found by experiment
 with DuckDB 1.5 and 2.0, see `tests/test_builder_pruning.py`): comparisons of a field with a constant and what AND, OR
-and NOT make of them; nothing through functions or arithmetic.
+and NOT make of them; with 2.0 also beginnings of texts and bare flags; nothing through other functions or arithmetic.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from coralord_lightning.spec.predicate.syntax import Call, Constant, FieldRef, Node, Predicate
 
-__all__ = ["Span", "can_hold", "conjuncts", "must_hold"]
+__all__ = ["Span", "can_hold", "conjuncts", "is_plain", "must_hold"]
 
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="} | {
     "is not distinct from": "is not distinct from"
@@ -50,6 +50,19 @@ def conjuncts(predicate: Predicate) -> tuple[Predicate, ...]:
     if isinstance(root, Call) and root.op == "and":
         return tuple(inner for arg in root.args for inner in conjuncts(Predicate(arg)))
     return (predicate,)
+
+
+def is_plain(predicate: Predicate) -> bool:
+    """Whether it is made of comparisons of fields with constants alone: by those, DuckDB 1.5 leaves rows unread too."""
+    return _is_plain(predicate.root)
+
+
+def _is_plain(node: Node) -> bool:
+    if not isinstance(node, Call):
+        return False
+    if node.op in ("and", "or", "not"):
+        return all(map(_is_plain, node.args))
+    return node.op in {*_FLIPPED, "in", "between", "is null"} - {"is not distinct from"}
 
 
 def must_hold(predicate: Predicate, spans: Mapping[str, Span]) -> bool:
