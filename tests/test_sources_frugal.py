@@ -16,7 +16,7 @@ from coralord_lightning.builder.extract import Extractor
 from coralord_lightning.config import Config
 from coralord_lightning.sources import Sources, open_sources
 from coralord_lightning.spec.plan import BatchBounds, Partition, RemoteFile
-from coralord_lightning.spec.selection import FileObject, Selection
+from coralord_lightning.spec.selection import FileObject, Reading, SelectedField, Selection
 from extractions import field, predicate, selection
 from web import Site, serve
 
@@ -88,6 +88,16 @@ def test_neighbouring_columns_are_fetched_in_one_piece(tmp_path: Path) -> None:
     with serve(a_parquet=content) as site, extracting(site, tmp_path, chosen, "a.parquet") as (reader, _):
         reader.read_all()
         assert len(site.asked()) <= 6
+
+
+def test_the_lines_of_a_remote_file_are_read_as_of_a_local_one(tmp_path: Path) -> None:
+    line = SelectedField(name="line", column="lines", dtype="text", kind="file_property")
+
+    with (
+        serve(a_csv=b"n\n1\n\n2\n") as site,
+        extracting(site, tmp_path, selection(line, reading=Reading(mode="lines")), "a.csv") as (reader, _),
+    ):
+        assert reader.read_all()["line"].to_pylist() == ["n", "1", "", "2"]
 
 
 def test_limit_stops_reading_a_csv_file(tmp_path: Path) -> None:

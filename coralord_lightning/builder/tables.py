@@ -23,6 +23,7 @@ from coralord_lightning.spec.selection import Join, Reading, SelectedField, Sele
 __all__ = ["Tables", "fields_of"]
 
 _HEAD_BYTES = 1024 * 1024
+_PIECE_BYTES = 4 * 1024 * 1024
 _REMOTE = "coral://"
 
 
@@ -99,7 +100,9 @@ class Tables:
         source = self.sources[index]
         path = self.paths[source.name]
         if reading.mode == "lines":
-            return staged_table(source, index, stage_lines(Path(path), self._stage(index), name=source.name))
+            return staged_table(
+                source, index, stage_lines(self._at_hand(path, index), self._stage(index), name=source.name)
+            )
         match source.format:
             case "parquet":
                 return parquet_table(source, index, path, self.cursor())
@@ -137,6 +140,16 @@ class Tables:
 
     def _stage(self, index: int) -> Path:
         return self.staging / f"{index}.parquet"
+
+    def _at_hand(self, path: str, index: int) -> Path:
+        """A file that is read as it is: one that is read by ranges is copied here first."""
+        if self.filesystem is None or not path.startswith(_REMOTE):
+            return Path(path)
+        place, at = self.staging / f"{index}.whole", 0
+        with place.open("xb") as file:
+            while piece := self.filesystem.read_at(path, at, at + _PIECE_BYTES):
+                at += file.write(piece)
+        return place
 
     def _head(self, name: str, path: str) -> bytes:
         if self.filesystem is not None and path.startswith(_REMOTE):
