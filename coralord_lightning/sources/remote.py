@@ -7,6 +7,8 @@ in a nameless temporary file.
 from __future__ import annotations
 
 import datetime as dt
+import functools
+import importlib.metadata
 import io
 import os
 import re
@@ -35,6 +37,15 @@ _READ_AHEAD = 8 * 1024
 """No request is for less, so much is fetched beyond what was asked at most. Column chunks that lie within 16 KiB of
 each other are asked for in one piece by DuckDB itself; CSV and JSON lines it reads buffer by buffer, in order."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+_TRIED = ("1.5.", "2.0.")
+"""DuckDB versions of which we know by experiment that they take no rows out of what they read along with a footer."""
+
+
+@functools.cache
+def _is_tried_duckdb() -> bool:
+    return importlib.metadata.version("duckdb").startswith(_TRIED)
 
 
 class CoralFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -86,7 +97,7 @@ class CoralFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
 
     def read_for_duckdb(self, path: str, start: int, stop: int) -> bytes:
         """The same; what is asked for along with a Parquet footer, and never looked at, is zeros and not fetched."""
-        if path in self._parquet and start > 0 and stop == self._file(path).size_bytes:
+        if path in self._parquet and start > 0 and stop == self._file(path).size_bytes and _is_tried_duckdb():
             return self._read(path, lambda file: file.read_end(start))
         return self.read_at(path, start, stop)
 
