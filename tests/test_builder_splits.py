@@ -18,6 +18,7 @@ from coralord_lightning.builder.extract import Extractor
 from coralord_lightning.builder.split_sql import (
     Rows,
     Scan,
+    file_key,
     overlap_pairs,
     overlap_query,
     split_query,
@@ -65,8 +66,8 @@ def example(**changes: object) -> Rows:
     fields = values["fields"] + values["helpers"]
     scans = [
         Scan(
-            index=index,
-            name=f"{name}.parquet",
+            src=str(index),
+            key=file_key([f"{name}.parquet"]),
             relation=f"read_parquet('/data/{name}.parquet', file_row_number = true)",
             row="file_row_number",
             fields={item.name: f'"{item.column}"' for item in fields},
