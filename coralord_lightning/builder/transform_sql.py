@@ -90,7 +90,7 @@ def _apply(value: Value, step: Transform, dtype: DType, failure: Callable[[str, 
 
 
 def _replaced(x: str, argument: str, failure: Callable[[str, str], str]) -> str:
-    """Every match replaced; texts that could grow beyond all memory, as by `a/aaaaaaaaaa` again and again, are refused."""
+    """Every match replaced; a text that would grow beyond all memory, as by `a/aaaaaa` again and again, is refused."""
     pattern, replacement = split_replace(argument)
     done = f"regexp_replace({x}, {quote_literal(pattern)}, {quote_literal(replacement)}, 'g')"
     if len(replacement) <= 1:
