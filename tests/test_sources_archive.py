@@ -141,7 +141,6 @@ def test_one_file_in_an_archive_is_named_exactly(tmp_path: Path) -> None:
         resolved(tmp_path, node("test/a.csv", md5="0" * 32))
     right = hashlib.md5(b"x\n3\n", usedforsecurity=False).hexdigest()
     assert resolved(tmp_path, node("test/a.csv", md5=right))
-    assert resolved(tmp_path, node("test/a.csv", sha256="0" * 64, live=True))
 
 
 def test_nothing_is_unpacked_that_was_not_asked_for(tmp_path: Path) -> None:

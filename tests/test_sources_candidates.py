@@ -195,8 +195,6 @@ def test_a_file_stands_for_a_file_or_an_archive_wherever_it_lies(tmp_path: Path)
     assert resolved(root, inside, {"in": elsewhere / "mine.csv"}) == {"in": b"mine.csv"}
     with pytest.raises(SourceIntegrityError):
         resolved(root, table("t", "t.csv", sha256="0" * 64), {"t": elsewhere / "mine.csv"})
-    live = table("t", "t.csv", sha256="0" * 64, live=True)
-    assert resolved(root, live, {"t": elsewhere / "mine.csv"}) == {"t": b"mine.csv"}
 
 
 def test_a_mapping_that_cannot_be_is_an_error(tmp_path: Path) -> None:
@@ -253,4 +251,3 @@ def test_md5_is_held_where_nothing_better_is_declared(tmp_path: Path) -> None:
         with pytest.raises(SourceIntegrityError, match="md5"):
             resolved(tmp_path, table("t", "a.csv", md5="0" * 32))
     assert resolved(tmp_path, table("t", "a.csv", md5="0" * 32, sha256=hashlib.sha256(b"a.csv").hexdigest()))
-    assert resolved(tmp_path, table("t", "a.csv", md5="0" * 32, live=True))

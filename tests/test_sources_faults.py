@@ -150,9 +150,6 @@ def test_a_file_that_is_not_the_declared_one_is_refused(site: Site, tmp_path: Pa
         with pytest.raises(SourceIntegrityError, match="declares"):
             door.resolve(node, base=Path())
         assert "dropped" in log()
-        live = FileObject(id="a", content_url=f"{site.url}{PATH}", format="json", live=True, **declared)
-        ((_, location),) = door.resolve(live, base=Path())
-        assert location.path.read_bytes() == content()
     assert not list((tmp_path / "cache/downloads/partial").iterdir())
 
 

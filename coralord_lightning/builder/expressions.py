@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from coralord_lightning.builder.field_sql import cast_sql, failure_sql
-from coralord_lightning.builder.kinds import TEXT, ColumnType, NoCastError, Value
+from coralord_lightning.builder.kinds import JSON, TEXT, ColumnType, NoCastError, Value
 from coralord_lightning.builder.scans import Table
 from coralord_lightning.builder.transform_sql import json_path, transformed
 from coralord_lightning.errors import SourceFormatError
@@ -56,6 +56,8 @@ def _sql(field: SelectedField, table: Table, targets: Targets, place: Place) -> 
     packed = f"{{{', '.join(parts)}}}"
     if lists is not None:
         return f"list_transform({lists.sql}, lambda r{lists.type.depth}: {packed})"
+    if field.shape and not field.table:  # a joined table's rows are listed once they are joined
+        raise _no_list(field, table)
     whole = _common(field, table)
     return packed if whole is None else f"CASE WHEN {whole.sql} IS NOT NULL THEN {packed} END"
 
@@ -92,6 +94,8 @@ def _constant(value: object) -> Value:
 def _view(field: SelectedField, table: Table) -> tuple[Table, Value | None]:
     """The table as subfields see it: where their one column is a list of structs, one of these at a time."""
     whole = _common(field, table)
+    if whole is not None and field.shape and whole.type in (JSON, TEXT):
+        whole = Value(f"CAST(CAST({whole.sql} AS JSON) AS JSON[])", JSON.listed(1))
     if whole is None or whole.type.depth == 0 or whole.type.element not in ("STRUCT", "MAP", "JSON"):
         return table, None
     leaf = next(_ends(field))
@@ -112,6 +116,16 @@ def _ends(field: SelectedField) -> Iterator[SelectedField]:
         yield field
     for child in field.children:
         yield from _ends(child)
+
+
+def _no_list(field: SelectedField, table: Table) -> SourceFormatError:
+    return SourceFormatError(
+        table.name,
+        f"field '{field.name}' is an array, and no list is where its subfields are read from",
+        facts={"expected": "one column or path of lists, and a way into their items by each subfield"},
+        remedy=f"leave isArray out of '{field.name}', or give all of its subfields the list itself as `extract`, "
+        'and each `"transform": {"jsonPath": "$.name"}`',
+    )
 
 
 def _no_cast(field: SelectedField, table: Table, error: NoCastError) -> SourceFormatError:

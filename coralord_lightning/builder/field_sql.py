@@ -131,8 +131,7 @@ def _json_sql(cast: _Cast, value: str, depth: int) -> str:
     """
     shape = cast.field.shape
     if depth:
-        inner = "[]" * (len(shape) - depth)
-        return cast.shaped(f"CAST({value} AS VARCHAR{'[]' * depth}{inner})", shape)
+        return cast.shaped(_json_texts(value, depth, len(shape) - depth), shape)
 
     def nested(x: str) -> str:
         deep = cast.shaped(f"CAST({x} AS VARCHAR{'[]' * len(shape)})", shape)
@@ -142,6 +141,18 @@ def _json_sql(cast: _Cast, value: str, depth: int) -> str:
         return f"CASE WHEN json_type({x}, '$[0]') = 'ARRAY' THEN {deep} ELSE {flat} END"
 
     return bound(value, nested)
+
+
+def _json_texts(value: str, depth: int, inner: int) -> str:
+    """Lists of JSON values as lists of texts; a cast of JSON to text would keep its quotes.
+
+    Args:
+        inner: how many lists deep each JSON value is itself.
+    """
+    if depth == 0:
+        return f"CAST({value} AS VARCHAR{'[]' * inner})" if inner > 0 else f"json_extract_string({value}, '$')"
+    name = f"j{depth}"
+    return f"list_transform({value}, lambda {name}: {_json_texts(name, depth - 1, inner)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
@@ -140,18 +141,23 @@ def parquet_table(source: SourceFile, index: int, path: str, cursor: Any) -> Tab
     found = cursor.sql(f"SELECT * FROM read_parquet({quote_literal(path)}, {options})")  # noqa: S608 - quoted
     nodes = cursor.sql(f"SELECT name, num_children FROM parquet_schema({quote_literal(path)})").fetchall()  # noqa: S608
     header = _top_level(nodes)
+    repeated = _repeated(header)
     values: dict[Place, Value] = {
         ("column", name): Value(quote_identifier(own), column_type(kind))
         for name, own, kind in zip(header, found.columns, found.types, strict=True)
-        if header.count(name) == 1
+        if name not in repeated
     }
     numbered = all(column.lower() != "file_row_number" for column in header)
     return _Base(source=source, index=index).table(
         relation=f"read_parquet({quote_literal(path)}, {'file_row_number = true, ' if numbered else ''}{options})",
         row="file_row_number" if numbered else _COUNTED,
         values=values,
-        repeated=frozenset(column for column in header if header.count(column) > 1),
+        repeated=repeated,
     )
+
+
+def _repeated(header: Sequence[str]) -> frozenset[str]:
+    return frozenset(name for name, count in Counter(header).items() if count > 1)
 
 
 def _top_level(nodes: Sequence[tuple[str, int | None]]) -> list[str]:
@@ -174,7 +180,7 @@ def csv_table(source: SourceFile, index: int, path: str, head: bytes, *, delimit
     """
     zipped = head.startswith(_GZIP)
     header = _header(source.name, head, delimiter, zipped=zipped)
-    repeated = {column for column in header if header.count(column) > 1}
+    repeated = _repeated(header)
     values: dict[Place, Value] = {
         ("column", column): Value(f"c{place}", TEXT) for place, column in enumerate(header) if column not in repeated
     }
@@ -185,7 +191,7 @@ def csv_table(source: SourceFile, index: int, path: str, head: bytes, *, delimit
         f"compression = '{'gzip' if zipped else 'none'}', {_buffers(path)}columns = {{{places}}})"
     )
     return _Base(source=source, index=index).table(
-        relation=relation, row=_COUNTED, values=values, repeated=frozenset(repeated)
+        relation=relation, row=_COUNTED, values=values, repeated=repeated
     )
 
 

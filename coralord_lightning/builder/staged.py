@@ -10,11 +10,13 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -32,7 +34,12 @@ _BATCH_ROWS = 16_384
 _BATCH_BYTES = 16 * 1024 * 1024
 _MAX_DOCUMENT = 1024 * 1024 * 1024
 _MAX_LINE = 256 * 1024 * 1024
+_MAX_TEXT_LINE = 64 * 1024 * 1024
 _MAX_UNPACKED = 1024**4
+_MAX_DEPTH = 2_000
+_SHALLOW = 200
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_IJSON: Mapping[str, Any] = {"use_float": True, "multiple_values": True, "buf_size": _CHUNK}
 _LINE = (("file_property", "lines"), ("file_property", "lineNumbers"))
 
 
@@ -80,7 +87,7 @@ def stage_arff(path: Path, target: Path, *, name: str) -> Staged:
         SourceFormatError: it has no attributes, or is sparse, or a row has another number of values.
     """
     with _opened(path, name) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        text = _lines_of(io.TextIOWrapper(file, encoding="utf-8", newline=""), name)
         names = _attributes(text, name)
         schema = pa.schema([(f"c{at}", pa.string()) for at in range(len(names))])
         with _writer(target, schema) as sink:
@@ -102,6 +109,8 @@ def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
                 yield raw
         except (OSError, EOFError, UnicodeDecodeError, csv.Error, RecursionError) as error:
             raise _unreadable(name, error) from error
+        except MemoryError as error:
+            raise _too_large(name, "one value that does not fit into memory") from error
 
 
 @contextmanager
@@ -169,9 +178,9 @@ def _json_rows(file: IO[bytes], row_path: str, wanted: Sequence[tuple[str, ...]]
     prefix = _prefix(row_path)
     try:
         if prefix is not None:
-            yield from ijson.items(_Counted(file, _MAX_UNPACKED, name), prefix, use_float=True, multiple_values=True)
+            yield from ijson.items(_Counted(file, _MAX_UNPACKED, name), prefix, **_IJSON)
             return
-        for document in ijson.items(_Counted(file, _MAX_DOCUMENT, name), "", use_float=True, multiple_values=True):
+        for document in ijson.items(_Counted(file, _MAX_DOCUMENT, name), "", **_IJSON):
             yield from _rows_in(document, row_path, wanted)
     except (ijson.JSONError, ValueError) as error:
         raise _unreadable(name, error) from error
@@ -242,20 +251,43 @@ def _matches(value: Any, path: str) -> Iterator[Any]:
 
 
 class _Counted:
-    """A file that ends in an error past so many bytes."""
+    """A JSON file that ends in an error past so many bytes, or so many brackets in each other.
+
+    ijson keeps the whole way to each value: what it needs grows with the square of the depth.
+    """
 
     def __init__(self, file: IO[bytes], limit: int, name: str) -> None:
         self._file = file
         self._left = limit
         self._limit = limit
         self._name = name
+        self._depth = 0
+        self._unquoted = 0
 
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:
             raise _too_large(self._name, f"more than {self._limit:,} bytes")
+        self._unquoted = 0 if re.search(rb'["\]}]', data) else self._unquoted + len(data)
+        if self._unquoted > _MAX_LINE:
+            raise _too_large(self._name, f"a text of more than {_MAX_LINE:,} bytes")
+        net, most = _brackets(data)
+        if most > _SHALLOW:  # perhaps only brackets in texts; which of two quotes begins one is not known here
+            starts = [data, data.partition(b'"')[2]] if b'"' in data else [data]
+            net, most = min((_brackets(_STRING.sub(b"", start)) for start in starts), key=lambda found: found[1])
+            if self._depth + most > _MAX_DEPTH:
+                raise _too_large(self._name, f"values more than {_MAX_DEPTH:,} deep in each other")
+            self._depth = max(0, self._depth + net)
         return data
+
+
+def _brackets(data: bytes) -> tuple[int, int]:
+    """How many more brackets open than close, and the most that are open at once."""
+    found = np.frombuffer(data, np.uint8) | 0x20  # `[` and `]` become `{` and `}`
+    steps = (found == ord("{")).astype(np.int8) - (found == ord("}")).astype(np.int8)
+    levels = np.cumsum(steps[steps != 0], dtype=np.int64)
+    return (int(levels[-1]), int(levels.max())) if len(levels) else (0, 0)
 
 
 def _attributes(text: Iterable[str], name: str) -> list[str]:
@@ -264,11 +296,21 @@ def _attributes(text: Iterable[str], name: str) -> list[str]:
         word, _, rest = line.strip().partition(" ")
         if word.lower() == "@attribute":
             rest = rest.strip()
-            quote = rest[:1] if rest[:1] in "'\"" else ""
-            names.append(rest[1:].partition(quote)[0] if quote else rest.split()[0])
+            quote = rest[:1] if rest[:1] in ("'", '"') else ""
+            found, closed, _ = rest[1:].partition(quote) if quote else rest.partition(" ")
+            if not found or (quote and not closed) or found in names:
+                raise _unreadable(name, ValueError(f"an attribute without a name of its own: {line.strip()[:80]}"))
+            names.append(found)
         elif word.lower() == "@data":
             return names
     raise _unreadable(name, ValueError("no @DATA after its @ATTRIBUTEs"))
+
+
+def _lines_of(text: io.TextIOWrapper, name: str) -> Iterator[str]:
+    while line := text.readline(_MAX_TEXT_LINE):
+        if len(line) >= _MAX_TEXT_LINE:
+            raise _too_large(name, f"a line of more than {_MAX_TEXT_LINE:,} characters")
+        yield line
 
 
 def _arff_rows(text: Iterable[str], count: int, name: str) -> Iterator[list[str | None]]:

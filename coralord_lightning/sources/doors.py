@@ -74,7 +74,7 @@ class SourceDoors:
     def pin_remote(self, node: FileObject, url: str, pinned: Iterable[LockedSource]) -> Pinned:
         from coralord_lightning.sources.pinning import Wanted
 
-        wanted = Wanted(name=node.id, format=node.format, url=url, sha256=node.sha256, md5=node.md5, live=node.live)
+        wanted = Wanted(name=node.id, format=node.format, url=url, sha256=node.sha256, md5=node.md5)
         return self._remotes().pin(wanted, pinned=pinned)
 
     def open_archive(self, container: Candidate, source: SourceFile, place: LocalFile, kind: str) -> Tree:

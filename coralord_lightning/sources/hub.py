@@ -324,7 +324,7 @@ def explain_refusal(error: UpstreamError, name: str, endpoint: str) -> UpstreamE
 
 def _require_same_object(node: FileObject | FileSet, item: Mapping[str, Any]) -> None:
     """Hold a declared SHA-256 against the hub's own, which a file that is read by ranges is known by."""
-    if not isinstance(node, FileObject) or node.live or node.sha256 is None or "lfs" not in item:
+    if not isinstance(node, FileObject) or node.sha256 is None or "lfs" not in item:
         return
     if node.sha256.lower() != item["lfs"]:
         raise wrong_hash(node.id, expected=node.sha256.lower(), got=item["lfs"], place=item["path"])

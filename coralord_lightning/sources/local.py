@@ -120,7 +120,7 @@ def require_declared(
     Raises:
         SourceIntegrityError: it is another file.
     """
-    if not isinstance(node, FileObject) or node.live:
+    if not isinstance(node, FileObject):
         return
     if node.sha256 is not None and node.sha256.lower() != found.sha256:
         raise wrong_hash(node.id, expected=node.sha256.lower(), got=found.sha256, place=place)

@@ -44,7 +44,6 @@ class Wanted:
         format: how its rows are read; a container is read whole and is "any" to the plan.
         url: the absolute address, with what secrets it has; plans and messages never show those.
         sha256, md5: hex, as declared; md5 counts where there is no sha256.
-        live: the file changes by itself, so that no declared hash is held against it.
     """
 
     name: str
@@ -52,7 +51,6 @@ class Wanted:
     url: str
     sha256: str | None = None
     md5: str | None = None
-    live: bool = False
 
 
 class RemoteFiles:
@@ -175,7 +173,7 @@ class RemoteFiles:
         from coralord_lightning.sources.downloads import Declared
         from coralord_lightning.sources.fetch import changed
 
-        declared = Declared() if wanted.live else Declared(sha256=wanted.sha256, md5=wanted.md5)
+        declared = Declared(sha256=wanted.sha256, md5=wanted.md5)
         expected = locked.sha256 if locked is not None and declared.sha256 is None else None
         if expected is not None:
             declared = replace(declared, sha256=expected)
@@ -201,7 +199,7 @@ def _ranged(wanted: Wanted) -> bool:
     """Whether a file may be read by ranges. What is read in full anyway is better verified, where it can be."""
     if wanted.format not in _BY_RANGES:
         return False
-    return wanted.format == "parquet" or wanted.live or (wanted.sha256 is None and wanted.md5 is None)
+    return wanted.format == "parquet" or (wanted.sha256 is None and wanted.md5 is None)
 
 
 def _by_ranges(wanted: Wanted, url: str, etag: str, size_bytes: int) -> tuple[SourceFile, Location]:

@@ -126,7 +126,6 @@ class FileObject:
         content_url: with `within`, the path inside the container; "" for the one file of a gzip container.
         md5: hex; weaker than sha256, checked where there is no sha256.
         within: the archive or repository that holds it.
-        live: the dataset changes by itself, so that no declared hash is held against it.
     """
 
     id: str
@@ -135,7 +134,6 @@ class FileObject:
     sha256: str | None = None
     md5: str | None = None
     within: FileObject | FileSet | None = None
-    live: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

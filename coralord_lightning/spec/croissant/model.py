@@ -113,7 +113,7 @@ class CroissantDataset:
         files: by @id.
         metadata: what it says of itself beside files and records: licence, citation, RAI, provenance, usage; terms
             folded (`sc:license`, `rai:dataBiases`), values as written. Carried, never interpreted.
-        is_live: its files change by themselves.
+        is_live: its files change by themselves; a hash that is declared all the same is of a file that does not.
     """
 
     origin: str
