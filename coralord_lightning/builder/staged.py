@@ -39,6 +39,7 @@ _MAX_UNPACKED = 1024**4
 _MAX_DEPTH = 2_000
 _SHALLOW = 200
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOISE = re.compile(rb"[^\s\[\]{},:0-9+.eEtrufalsn-]")
 _IJSON: Mapping[str, Any] = {"use_float": True, "multiple_values": True, "buf_size": _CHUNK}
 _LINE = (("file_property", "lines"), ("file_property", "lineNumbers"))
 
@@ -273,13 +274,18 @@ class _Counted:
         if self._unquoted > _MAX_LINE:
             raise _too_large(self._name, f"a text of more than {_MAX_LINE:,} bytes")
         net, most = _brackets(data)
-        if most > _SHALLOW:  # perhaps only brackets in texts; which of two quotes begins one is not known here
-            starts = [data, data.partition(b'"')[2]] if b'"' in data else [data]
-            net, most = min((_brackets(_STRING.sub(b"", start)) for start in starts), key=lambda found: found[1])
+        if most > _SHALLOW:  # perhaps only brackets in texts
+            net, most = _brackets(_without_texts(data))
             if self._depth + most > _MAX_DEPTH:
                 raise _too_large(self._name, f"values more than {_MAX_DEPTH:,} deep in each other")
             self._depth = max(0, self._depth + net)
         return data
+
+
+def _without_texts(data: bytes) -> bytes:
+    """A part of a JSON document without its texts; of the two ways to pair quotes, the one that leaves less noise."""
+    ways = [_STRING.sub(b"", data), _STRING.sub(b"", data.partition(b'"')[2])] if b'"' in data else [data]
+    return min(ways, key=lambda rest: len(_NOISE.findall(rest)))
 
 
 def _brackets(data: bytes) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -38,6 +39,7 @@ _PATHS = frozenset(
     {"os.listdir", "os.scandir", "os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.link", "os.symlink",
      "os.truncate", "os.chmod", "os.chown", "os.utime", "os.chdir", "os.walk", "shutil.rmtree"}
 )  # fmt: skip
+_PROCESSES = (sys.executable, shutil.which("git"))
 _READS = frozenset({"os.listdir", "os.scandir", "os.walk"})
 _NEVER = frozenset({"os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pickle.find_class", "webbrowser.open"})
 
@@ -75,7 +77,7 @@ class Watch:
                     self._path(event, path, writes=event not in _READS)
         elif event == "socket.connect" and args[1][:2] not in self.addresses and not isinstance(args[1], str):
             self._note(f"connect to {args[1]}")
-        elif event == "subprocess.Popen" and args[0] not in (sys.executable, sys.executable.encode()):
+        elif event == "subprocess.Popen" and os.fsdecode(args[0]) not in _PROCESSES:
             self._note(f"process {args[0]} {args[1]}")
         elif event in _NEVER:
             self._note(f"{event} {args[:2]}")

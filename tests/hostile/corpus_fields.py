@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
@@ -46,36 +47,52 @@ EVIL = {
 }
 
 
-def _column(name: str, kind: str) -> Any:
-    def lay(place: Place) -> Any:
-        if kind == "parquet":
-            file = file_object(place.parquet(**{name: [1, 2]}))
-        else:
-            place.write("a.csv", '"' + name.replace('"', '""') + '"\n1\n2\n')
-            file = file_object("a.csv", "text/csv")
-        return document(file, record_set(("a", "sc:Integer", source(name))))
-
-    return lay
+def _column(name: str) -> Any:
+    return lambda place: document(
+        file_object(place.parquet(**{name: [1, 2]})), record_set(("a", "sc:Integer", source(name)))
+    )
 
 
 for _name, _text in EVIL.items():
-    add(f"column-parquet-{_name}", f"a column called {_text[:40]!r}", _column(_text, "parquet"), rows=TWO)
-    if _name != "spaces":
-        add(f"column-csv-{_name}", f"a CSV column called {_text[:40]!r}", _column(_text, "csv"), rows=TWO)
+    add(f"column-{_name}", f"a column called {_text[:40]!r}", _column(_text), rows=TWO)
+
+HEADER = {name: text for name, text in EVIL.items() if name != "spaces"}
 
 
-def _named(name: str) -> Any:
-    return lambda place: document(file_object(place.parquet()), record_set((name, "sc:Integer", source("a"))))
+@case("CSV columns with names of all evil", rows=[{name: at for at, name in enumerate(HEADER)}])
+def csv_columns(place: Place) -> Any:
+    header = ",".join('"' + text.replace('"', '""') + '"' for text in HEADER.values())
+    place.write("a.csv", header + "\n" + ",".join(map(str, range(len(HEADER)))) + "\n")
+    fields = [(name, "sc:Integer", source(text)) for name, text in HEADER.items()]
+    return document(file_object("a.csv", "text/csv"), record_set(*fields))
 
 
-for _name, _text in EVIL.items():
-    shown = _text.rpartition("/")[2] or _text
-    add(f"field-{_name}", f"a field called {_text[:40]!r}", _named(_text), rows=[{shown: 1}, {shown: 2}])
+@case("JSON keys with names of all evil", rows=[{name: at for at, name in enumerate(EVIL)}])
+def jsonl_keys(place: Place) -> Any:
+    place.write("a.jsonl", json.dumps({text: at for at, text in enumerate(EVIL.values())}) + "\n")
+    fields = [(name, "sc:Integer", source(text)) for name, text in EVIL.items()]
+    return document(file_object("a.jsonl", "application/jsonlines"), record_set(*fields))
+
+
+NAMES = {text.rpartition("/")[2] or text: at for at, text in enumerate(EVIL.values())}
+
+
+@case("fields with names of all evil", rows=[NAMES])
+def fields_named(place: Place) -> Any:
+    place.parquet(**{f"c{at}": [at] for at in range(len(EVIL))})
+    fields = [(text, "sc:Integer", source(f"c{at}")) for at, text in enumerate(EVIL.values())]
+    return document(file_object("a.parquet"), record_set(*fields))
+
+
+@case("inline rows whose fields have names of all evil", rows=[NAMES])
+def fields_inline(place: Place) -> Any:
+    fields = [(text, "sc:Integer", {}) for text in EVIL.values()]
+    return document([], record_set(*fields, data=[{f"r/{text}": at for at, text in enumerate(EVIL.values())}]))
 
 
 @case("a field called ..", rows=[{"..": 1}, {"..": 2}])
 def field_dots(place: Place) -> Any:
-    return _named("..")(place)
+    return document(file_object(place.parquet()), record_set(("..", "sc:Integer", source("a"))))
 
 
 @case("fields that DuckDB would fold to one", rows=[{"a": 1, "A": 2}])
