@@ -190,9 +190,7 @@ def csv_table(source: SourceFile, index: int, path: str, head: bytes, *, delimit
         "quote = '\"', escape = '\"', nullstr = '', strict_mode = true, null_padding = false, "
         f"compression = '{'gzip' if zipped else 'none'}', {_buffers(path)}columns = {{{places}}})"
     )
-    return _Base(source=source, index=index).table(
-        relation=relation, row=_COUNTED, values=values, repeated=repeated
-    )
+    return _Base(source=source, index=index).table(relation=relation, row=_COUNTED, values=values, repeated=repeated)
 
 
 def _buffers(path: str) -> str:
@@ -216,7 +214,7 @@ def json_table(source: SourceFile, index: int, path: str, head: bytes, fields: S
                 facts={"got": item.name},
                 remedy="give both the same arrayShape in the Croissant file",
             )
-    if not columns:
+    if len({key.casefold() for key in columns}) < len(columns) or not columns:  # DuckDB folds the case of its columns
         return _whole_json(source, index, path, head)
     typed = ", ".join(f"{quote_literal(key)}: '{_spelled(kind)}'" for key, kind in columns.items())
     return _Base(source=source, index=index).table(

@@ -131,7 +131,7 @@ class Lister:
             return self._hub_file(node)
         if _REMOTE.match(url) or isinstance(self.base, str):
             address = url if _REMOTE.match(url) else _joined(str(self.base), node)
-            path = unquote(urlsplit(url).path)
+            path = _path_of(url)
             path = path.rpartition("/")[2] if _REMOTE.match(url) else _normal(path)
             pin = partial(self.doors.pin_remote, node, address, self.pins.files())
             return Candidate(name=node.id, path=path, size_bytes=None, pin=pin, remote=True)
@@ -339,6 +339,14 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except (OSError, ValueError):
         return None
+
+
+def _path_of(url: str) -> str:
+    """The path in an address; "" of one that cannot be read, which pinning refuses."""
+    try:
+        return unquote(urlsplit(url).path)
+    except ValueError:
+        return ""
 
 
 def _joined(base: str, node: FileObject) -> str:

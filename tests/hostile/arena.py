@@ -32,7 +32,17 @@ FILES = ("canary.csv", "canary.parquet", "canary.json", "canary.txt", "canary.zi
 
 _sleep = time.sleep
 _getaddrinfo = socket.getaddrinfo
-_OPEN_ALWAYS = ("/proc/", "/sys/", "/dev/null", "/dev/urandom", "/usr/", "/lib", "/etc/ld.so", "/etc/localtime", "/etc/ssl")
+_OPEN_ALWAYS = (
+    "/proc/",
+    "/sys/",
+    "/dev/null",
+    "/dev/urandom",
+    "/usr/",
+    "/lib",
+    "/etc/ld.so",
+    "/etc/localtime",
+    "/etc/ssl",
+)
 _WATCHED = 0x1 | 0x2 | 0x20 | 0x40 | 0x80 | 0x100 | 0x200  # access, modify, open, moved, created, deleted
 _WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _PATHS = frozenset(
@@ -41,7 +51,9 @@ _PATHS = frozenset(
 )  # fmt: skip
 _PROCESSES = (sys.executable, shutil.which("git"))
 _READS = frozenset({"os.listdir", "os.scandir", "os.walk"})
-_NEVER = frozenset({"os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pickle.find_class", "webbrowser.open"})
+_NEVER = frozenset(
+    {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pickle.find_class", "webbrowser.open"}
+)
 
 
 class Watch:

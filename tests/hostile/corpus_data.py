@@ -1,5 +1,7 @@
 """Attacks by data files: JSON, CSV, Parquet, ARFF, lines of text; bombs, lies and ruins."""
 
+# ruff: noqa: E501  # attacks are long
+
 from __future__ import annotations
 
 import gzip
@@ -9,8 +11,15 @@ import os
 import struct
 from typing import Any
 
-from coralord_lightning.errors import BuildError, CroissantError, SourceError, SourceFormatError, UnsupportedCroissantError
 from hostile.cases import Ask, Place, add, case, document, file_object, record_set, source
+
+from coralord_lightning.errors import (
+    BuildError,
+    CroissantError,
+    SourceError,
+    SourceFormatError,
+    UnsupportedCroissantError,
+)
 
 BROKEN = (SourceFormatError,)
 ZEROS = 300_000_000
@@ -58,7 +67,12 @@ JSON = {
 for _name, _text in JSON.items():
     add(f"json-{_name}", f"a JSON document {_text[:30]!r}", _json(_text), refused=BROKEN)
 
-add("json-duplicate-keys", "a key twice: the last one counts, as everywhere", _json('[{"a": 1, "a": 2}]'), rows=[{"a": 2}])
+add(
+    "json-duplicate-keys",
+    "a key twice: the last one counts, as everywhere",
+    _json('[{"a": 1, "a": 2}]'),
+    rows=[{"a": 2}],
+)
 add("json-bom", "a byte order mark", _json(b"\xef\xbb\xbf" + b'[{"a": 1}]'), refused=BROKEN)
 add("json-bomb", "a gzip bomb in one text", _json(bomb(b'[{"a": "', b"x", b'"}]')), refused=(SourceError, BuildError))
 add("json-bomb-of-rows", "a gzip bomb of brackets", _json(bomb(b"", b"[", b"")), refused=(SourceError, BuildError))
@@ -76,10 +90,25 @@ for _name, _path in PATHS.items():
     )  # fmt: skip
 
 for _name, _path in {"long": "$[*]" + ".a" * 20_000, "dunder": "$[*].__class__.__mro__"}.items():
-    add(f"json-path-{_name}", f"the jsonPath {_path[:40]!r} leads nowhere", _json('[{"a": 1}]', _path), rows=[{"a": None}])
+    add(
+        f"json-path-{_name}",
+        f"the jsonPath {_path[:40]!r} leads nowhere",
+        _json('[{"a": 1}]', _path),
+        rows=[{"a": None}],
+    )
 add("json-path-slice", "a path to no row", _json('[{"a": 1}]', "$[::0].a"), refused=(BuildError, SourceFormatError))
-add("json-brackets-in-texts", "brackets in texts are none", _json(json.dumps([{"b": ":[" * 3000, "a": 1}])), rows=[{"a": 1}])
-add("json-path-descends", "a path that descends again and again", _json(json.dumps([{"a": 1}] * 50), "$" + "..a" * 10), refused=(CroissantError, SourceFormatError, BuildError))
+add(
+    "json-brackets-in-texts",
+    "brackets in texts are none",
+    _json(json.dumps([{"b": ":[" * 3000, "a": 1}])),
+    rows=[{"a": 1}],
+)
+add(
+    "json-path-descends",
+    "a path that descends again and again",
+    _json(json.dumps([{"a": 1}] * 50), "$" + "..a" * 10),
+    refused=(CroissantError, SourceFormatError, BuildError),
+)
 add(
     "json-path-stars", "a path of ten stars over lists of lists",
     _json(json.dumps([[[[[[1] * 5] * 5] * 5] * 5] * 5]), "$" + "[*]" * 6), rows=[{"a": 1}] * 100,
@@ -117,9 +146,24 @@ CSV = {
 for _name, _content in CSV.items():
     add(f"csv-{_name}", f"a CSV file {_content[:30]!r}", _table(_content), refused=(SourceFormatError, CroissantError))
 
-add("csv-bomb", "a gzip bomb of one line", _table(bomb(b"a\n", b"1", b"\n"), name="a.csv.gz"), refused=(SourceError, BuildError))
-add("csv-bomb-header", "a gzip bomb of one header", _table(bomb(b"a", b"x", b"\n1\n"), name="a.csv.gz"), refused=(SourceError, BuildError))
-add("csv-giant-line", "a line of forty million characters", _table("a\n" + "1" * 40_000_000 + "\n"), refused=(SourceError, BuildError))
+add(
+    "csv-bomb",
+    "a gzip bomb of one line",
+    _table(bomb(b"a\n", b"1", b"\n"), name="a.csv.gz"),
+    refused=(SourceError, BuildError),
+)
+add(
+    "csv-bomb-header",
+    "a gzip bomb of one header",
+    _table(bomb(b"a", b"x", b"\n1\n"), name="a.csv.gz"),
+    refused=(SourceError, BuildError),
+)
+add(
+    "csv-giant-line",
+    "a line of forty million characters",
+    _table("a\n" + "1" * 40_000_000 + "\n"),
+    refused=(SourceError, BuildError),
+)
 add("csv-carriage-returns", "lines that end in \\r", _table("a\r1\r2\r"), rows=[{"a": 1}, {"a": 2}])
 
 JSONL = {
@@ -271,7 +315,7 @@ LIES = {"sha256": "0" * 64, "md5": "0" * 32, "sha256-base64": "A" * 43 + "="}
 for _name, _said in LIES.items():
     add(
         f"lie-{_name}", "a declared hash is not the file's",
-        lambda place, key=_name.partition("-")[0], said=_said: document(file_object(place.parquet(), **{key: said})),
+        lambda place, name=_name, said=_said: document(file_object(place.parquet(), **{name.partition("-")[0]: said})),
         refused=SourceError,
     )  # fmt: skip
 

@@ -1,10 +1,14 @@
 """Attacks by what fields say: names, columns, transforms, constants, inline rows, and the descriptor's own texts."""
 
+# ruff: noqa: E501  # attacks are long
+
 from __future__ import annotations
 
 import json
 from datetime import date
 from typing import Any
+
+from hostile.cases import Ask, Place, add, case, document, file_object, record_set, source
 
 from coralord_lightning.errors import (
     BuildError,
@@ -13,7 +17,6 @@ from coralord_lightning.errors import (
     SourceFormatError,
     UnsupportedCroissantError,
 )
-from hostile.cases import Ask, Place, add, case, document, file_object, record_set, source
 
 TWO = [{"a": 1}, {"a": 2}]
 SQL = "a\"'; COPY (SELECT 42) TO '/tmp/pwned'; --"
@@ -103,7 +106,7 @@ def fields_by_case(place: Place) -> Any:
 
 @case("fields that differ in how a letter is composed", rows=[{"\u00e9": 1, "e\u0301": 2}])
 def fields_by_composition(place: Place) -> Any:
-    place.parquet(**{"\u00e9": [1], "e\u0301": [2]})
+    place.parquet(**dict(zip(("\u00e9", "e\u0301"), ([1], [2]), strict=True)))
     return document(file_object("a.parquet"), record_set("\u00e9", "e\u0301"))
 
 
@@ -122,11 +125,26 @@ def _texts(*transforms: dict[str, Any], values: list[str], kind: str = "sc:Text"
 
 
 LONG = "a" * 200_000
-add("regex-exponential", "(a+)+$ on a long text", _texts({"regex": "((a+)+)$"}, values=[LONG + "b"]), rows=[{"a": LONG + "b"}])
+add(
+    "regex-exponential",
+    "(a+)+$ on a long text",
+    _texts({"regex": "((a+)+)$"}, values=[LONG + "b"]),
+    rows=[{"a": LONG + "b"}],
+)
 add("regex-alternatives", "(a|aa)+$", _texts({"regex": "((a|aa)+)$"}, values=[LONG + "b"]), rows=[{"a": LONG + "b"}])
-add("regex-many-stars", "(.*){20}x", _texts({"regex": "(.*)" * 20 + "x"}, values=["a" * 20_000]), rows=[{"a": "a" * 20_000}])
+add(
+    "regex-many-stars",
+    "(.*){20}x",
+    _texts({"regex": "(.*)" * 20 + "x"}, values=["a" * 20_000]),
+    rows=[{"a": "a" * 20_000}],
+)
 
-add("regex-deep", "five thousand groups in each other", _texts({"regex": "(" * 5000 + ")" * 5000}, values=["a"]), rows=[{"a": ""}])
+add(
+    "regex-deep",
+    "five thousand groups in each other",
+    _texts({"regex": "(" * 5000 + ")" * 5000}, values=["a"]),
+    rows=[{"a": ""}],
+)
 
 PATTERNS = {
     "unclosed": "(a",
@@ -155,18 +173,68 @@ for _name, _pattern in PATTERNS.items():
 
 for _name in ("sql", "quote", "quotes", "parenthesis", "dollar", "backslash", "control", "newline", "read-file"):
     _text = EVIL[_name]
-    add(f"separator-{_name}", "a separator of SQL", _texts({"separator": _text}, values=[f"x{_text}y"], isArray=True), rows=[{"a": ["x", "y"]}])
+    add(
+        f"separator-{_name}",
+        "a separator of SQL",
+        _texts({"separator": _text}, values=[f"x{_text}y"], isArray=True),
+        rows=[{"a": ["x", "y"]}],
+    )
 
-add("replace-sql", "a replacement of SQL", _texts({"replace": "x/'; DROP TABLE t; --"}, values=["axb"]), rows=[{"a": "a'; DROP TABLE t; --b"}])
-add("replace-group", "a replacement that names a group that is not there", _texts({"replace": r"x/\9"}, values=["axb"]), refused=(SourceFormatError, CroissantSyntaxError))
-add("replace-bomb", "a replacement that multiplies itself", _texts(*[{"replace": "a/aaaaaaaaaa"}] * 30, values=["a"]), refused=(SourceFormatError, CroissantSyntaxError, BuildError))
-add("format-sql", "a date format of SQL", _texts({"format": "%Y'; DROP TABLE t; --"}, values=["2020'; DROP TABLE t; --"], kind="sc:Date"), rows=[{"a": date(2020, 1, 1)}])
-add("format-unknown", "a date format that is none", _texts({"format": "%Q%%%"}, values=["2020"], kind="sc:Date"), refused=(SourceFormatError, CroissantSyntaxError))
-add("format-letters", "a date format of letters", _texts({"format": "qqqq"}, values=["2020"], kind="sc:Date"), refused=(SourceFormatError, CroissantSyntaxError))
-add("format-long", "a date format of a million letters", _texts({"format": "%Y" * 500_000}, values=["2020"], kind="sc:Date"), refused=(SourceFormatError, CroissantSyntaxError))
-add("transform-unknown", "a transform that runs code", _texts({"eval": "__import__('os').system('true')"}, values=["x"]), refused=UnsupportedCroissantError)
+add(
+    "replace-sql",
+    "a replacement of SQL",
+    _texts({"replace": "x/'; DROP TABLE t; --"}, values=["axb"]),
+    rows=[{"a": "a'; DROP TABLE t; --b"}],
+)
+add(
+    "replace-group",
+    "a replacement that names a group that is not there",
+    _texts({"replace": r"x/\9"}, values=["axb"]),
+    refused=(SourceFormatError, CroissantSyntaxError),
+)
+add(
+    "replace-bomb",
+    "a replacement that multiplies itself",
+    _texts(*[{"replace": "a/aaaaaaaaaa"}] * 30, values=["a"]),
+    refused=(SourceFormatError, CroissantSyntaxError, BuildError),
+)
+add(
+    "format-sql",
+    "a date format of SQL",
+    _texts({"format": "%Y'; DROP TABLE t; --"}, values=["2020'; DROP TABLE t; --"], kind="sc:Date"),
+    rows=[{"a": date(2020, 1, 1)}],
+)
+add(
+    "format-unknown",
+    "a date format that is none",
+    _texts({"format": "%Q%%%"}, values=["2020"], kind="sc:Date"),
+    refused=(SourceFormatError, CroissantSyntaxError),
+)
+add(
+    "format-letters",
+    "a date format of letters",
+    _texts({"format": "qqqq"}, values=["2020"], kind="sc:Date"),
+    refused=(SourceFormatError, CroissantSyntaxError),
+)
+add(
+    "format-long",
+    "a date format of a million letters",
+    _texts({"format": "%Y" * 500_000}, values=["2020"], kind="sc:Date"),
+    refused=(SourceFormatError, CroissantSyntaxError),
+)
+add(
+    "transform-unknown",
+    "a transform that runs code",
+    _texts({"eval": "__import__('os').system('true')"}, values=["x"]),
+    refused=UnsupportedCroissantError,
+)
 add("transform-text", "a transform that is no object", _texts("x", values=["x"]), refused=CroissantSyntaxError)  # type: ignore[arg-type]
-add("transforms-many", "a thousand transforms", _texts(*[{"regex": "(.*)"}] * 1000, values=["x"]), refused=(SourceFormatError, CroissantSyntaxError, BuildError))
+add(
+    "transforms-many",
+    "a thousand transforms",
+    _texts(*[{"regex": "(.*)"}] * 1000, values=["x"]),
+    refused=(SourceFormatError, CroissantSyntaxError, BuildError),
+)
 add("transforms-hundred", "a hundred transforms", _texts(*[{"regex": "(.*)"}] * 100, values=["x"]), rows=[{"a": "x"}])
 
 SHAPES = {
@@ -211,10 +279,25 @@ INLINE = {
     "deep": [{"a": [[[[[[[[[[1]]]]]]]]]]}],
 }
 for _name, _data in INLINE.items():
-    add(f"inline-{_name}", f"inline rows {str(_data)[:40]}", _inline(_data), refused=(CroissantSyntaxError, SourceFormatError))
+    add(
+        f"inline-{_name}",
+        f"inline rows {str(_data)[:40]}",
+        _inline(_data),
+        refused=(CroissantSyntaxError, SourceFormatError),
+    )
 
-add("inline-sql", "inline texts of SQL", _inline([{"a": text} for text in EVIL.values()], "sc:Text"), rows=[{"a": text} for text in EVIL.values()])
-add("inline-proto", "inline rows with a key of JavaScript's", _inline([{"a": 1, "__proto__": {"a": 2}}]), refused=CroissantSyntaxError)
+add(
+    "inline-sql",
+    "inline texts of SQL",
+    _inline([{"a": text} for text in EVIL.values()], "sc:Text"),
+    rows=[{"a": text} for text in EVIL.values()],
+)
+add(
+    "inline-proto",
+    "inline rows with a key of JavaScript's",
+    _inline([{"a": 1, "__proto__": {"a": 2}}]),
+    refused=CroissantSyntaxError,
+)
 
 
 @case("a hundred thousand inline rows", rows=[{"a": number} for number in range(100)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hostile.cases import Ask, Place, add, case, document, file_object, file_set, record_set, source
+
 from coralord_lightning.errors import (
     CroissantError,
     CroissantNotFoundError,
@@ -15,7 +17,6 @@ from coralord_lightning.errors import (
     UnknownRecordSetError,
     UnsupportedCroissantError,
 )
-from hostile.cases import Ask, Place, add, case, document, file_object, file_set, record_set, source
 
 TWO = [{"a": 1}, {"a": 2}]
 
@@ -64,12 +65,27 @@ add(
     "context-only-address", "@context is only an address, and no standard one",
     _with(**{"@context": "FORBIDDEN/context.jsonld"}), rows=TWO,
 )  # fmt: skip
-add("base", "@base points elsewhere", _with(**{"@base": "FORBIDDEN/", "@context": {**SAME, "@base": "FORBIDDEN/"}}), rows=TWO)
-add("same-as", "addresses in metadata", _with(url="FORBIDDEN/", sameAs="FORBIDDEN/", license="file://OUTSIDE/canary.txt"), rows=TWO)
+add(
+    "base",
+    "@base points elsewhere",
+    _with(**{"@base": "FORBIDDEN/", "@context": {**SAME, "@base": "FORBIDDEN/"}}),
+    rows=TWO,
+)
+add(
+    "same-as",
+    "addresses in metadata",
+    _with(url="FORBIDDEN/", sameAs="FORBIDDEN/", license="file://OUTSIDE/canary.txt"),
+    rows=TWO,
+)
 add("graph", "@graph", _with(**{"@graph": []}), refused=CroissantSyntaxError)
 add("metadata-deep", "metadata nested beyond sense", _with(creator=_nested(900)), refused=CroissantSyntaxError)
 add("metadata-wide", "two million values", _with(keywords=list(range(2_100_000))), refused=CroissantSyntaxError)
-add("proto", "keys that mean something in other languages", _with(__proto__={"x": 1}, constructor=1, __class__="x"), rows=TWO)
+add(
+    "proto",
+    "keys that mean something in other languages",
+    _with(__proto__={"x": 1}, constructor=1, __class__="x"),
+    rows=TWO,
+)
 add("nul", "a NUL in a name", _with(name="a\0b"), refused=CroissantSyntaxError)
 
 TEXTS = {
@@ -97,7 +113,12 @@ TEXTS = {
     "latin": "\udce9",
 }
 for _name, _text in TEXTS.items():
-    add(f"document-{_name}", f"the Croissant file is {_text[:40]!r}", lambda place, text=_text: text, refused=CroissantError)
+    add(
+        f"document-{_name}",
+        f"the Croissant file is {_text[:40]!r}",
+        lambda place, text=_text: text,
+        refused=CroissantError,
+    )
 
 WRONG = {
     "distribution-number": {"distribution": 5},
@@ -234,9 +255,7 @@ def subfields_deep(place: Place) -> Any:
 @case("twenty thousand fields of which one is asked for", rows=TWO)
 def many_fields(place: Place) -> Any:
     fields = [(f"x{number}", "sc:Integer", source("a")) for number in range(20_000)]
-    return Ask(
-        croissant=document(file_object(place.parquet()), record_set("a", *fields)), keys={"fields": ["a"]}
-    )
+    return Ask(croissant=document(file_object(place.parquet()), record_set("a", *fields)), keys={"fields": ["a"]})
 
 
 @case("a hundred and fifty record sets that all reference one another", rows=TWO)
@@ -261,7 +280,9 @@ def many_distributions(place: Place) -> Any:
 @case("a Croissant file on the web names a local file", refused=(ForbiddenSourceError, UnsupportedCroissantError))
 def remote_names_local(place: Place) -> Any:
     place.parquet()
-    place.site.files["/c.json"] = json.dumps(document(file_object("file://" + str(place.folder / "a.parquet")))).encode()
+    place.site.files["/c.json"] = json.dumps(
+        document(file_object("file://" + str(place.folder / "a.parquet")))
+    ).encode()
     return Ask(croissant=f"{place.site.url}/c.json")
 
 

@@ -1,5 +1,7 @@
 """Attacks by pictures and sound that are to be decoded."""
 
+# ruff: noqa: E501  # attacks are long
+
 from __future__ import annotations
 
 import io
@@ -7,8 +9,9 @@ import struct
 import zlib
 from typing import Any
 
-from coralord_lightning.errors import BuildError, SourceFormatError
 from hostile.cases import Ask, Place, add, document, file_object, record_set
+
+from coralord_lightning.errors import BuildError, SourceFormatError
 
 REFUSED = (BuildError, SourceFormatError)
 

@@ -6,6 +6,8 @@ import os
 import socket
 from typing import Any
 
+from hostile.cases import Place, add, case, document, file_object, file_set, record_set, source
+
 from coralord_lightning.errors import (
     CroissantSyntaxError,
     ForbiddenSourceError,
@@ -14,7 +16,6 @@ from coralord_lightning.errors import (
     SourceMissingError,
     UnsupportedCroissantError,
 )
-from hostile.cases import Place, add, case, document, file_object, file_set, record_set, source
 
 REFUSED = (ForbiddenSourceError, SourceMissingError, UnsupportedCroissantError)
 
@@ -86,7 +87,7 @@ def _path(url: str) -> Any:
 
 
 for _name, _url in PATHS.items():
-    errors = (*REFUSED, CroissantSyntaxError) if _name in ("empty",) else REFUSED
+    errors = (*REFUSED, CroissantSyntaxError) if _name == "empty" else REFUSED
     add(f"path-{_name}", f"contentUrl {_url[:60]!r}", _path(_url), refused=errors)
 
 INCLUDES = {
@@ -235,9 +236,7 @@ def names_for_duckdb(place: Place) -> Any:
 @case("a glob whose file names are SQL to DuckDB", rows=[{"n": "'); COPY (SELECT 1) TO 'x'; --.csv"}])
 def names_in_rows(place: Place) -> Any:
     place.write("'); COPY (SELECT 1) TO 'x'; --.csv", "a\n1\n")
-    return document(
-        file_set("*.csv", "text/csv"), record_set(("n", "sc:Text", source("filename", "fileProperty")))
-    )
+    return document(file_set("*.csv", "text/csv"), record_set(("n", "sc:Text", source("filename", "fileProperty"))))
 
 
 @case("a glob that matches a hundred files", rows=[{"a": 1}])

@@ -1,5 +1,7 @@
 """Attacks by servers: redirects, addresses that are written so that they pass, bodies without end, and lies."""
 
+# ruff: noqa: E501  # attacks are long
+
 from __future__ import annotations
 
 import gzip
@@ -8,16 +10,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from hostile.cases import Ask, Place, add, case, document, file_object, record_set
+from hostile.corpus_data import whole_parquet
+
 from coralord_lightning.errors import (
     BuildError,
     CroissantError,
     ForbiddenSourceError,
     SourceError,
     SourceIntegrityError,
-    UpstreamError,
 )
-from hostile.cases import Ask, Place, add, case, document, file_object, record_set
-from hostile.corpus_data import whole_parquet
 from web import answer
 
 REFUSED = (SourceError, CroissantError)
@@ -175,7 +177,12 @@ for _name, _data in ANSWERS.items():
     add(f"server-{_name}", f"a server that answers {_data[:40]!r}", _served(raw(_data)), refused=SourceError)
 
 _LIMIT = {"max_fetch": 64 * 1024 * 1024}
-add("server-endless", "a body without end, where 64 MiB may be fetched", _served(endless(OK + b"\r\n", b"a\n1\n" * 16_384), **_LIMIT), refused=SourceError)
+add(
+    "server-endless",
+    "a body without end, where 64 MiB may be fetched",
+    _served(endless(OK + b"\r\n", b"a\n1\n" * 16_384), **_LIMIT),
+    refused=SourceError,
+)
 add("server-endless-croissant", "a Croissant file without end", lambda place: (
     place.site.scripts.update({"/c.json": [endless(OK + b"\r\n", b" " * 65_536)] * 60})
     or Ask(croissant=f"{place.site.url}/c.json")
@@ -194,7 +201,8 @@ def _ranged(change: Callable[[dict[str, str | None], bytes], tuple[int, dict[str
         start, _, last = asked.removeprefix("bytes=").partition("-")
         stop = min(int(last) + 1, len(DATA))
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(DATA)}"
-        handler.answer(*(lambda found: (found[0], found[2], found[1]))(change(headers, DATA[int(start) : stop])))
+        status, sent, body = change(headers, DATA[int(start) : stop])
+        handler.answer(status, body, sent)
 
     return _served(reply, "a.parquet", "application/x-parquet")
 
@@ -226,7 +234,7 @@ def server_wrong_hash(place: Place) -> Any:
 @case("an ETag of control characters and SQL is only compared", rows=TWO)
 def server_etag(place: Place) -> Any:
     place.site.files["/a.parquet"] = DATA
-    place.site.etag = lambda content: "\"'; DROP TABLE x; --\t\\\""
+    place.site.etag = lambda content: '"\'; DROP TABLE x; --\t\\"'
     return document(file_object(f"{place.site.url}/a.parquet"))
 
 
@@ -236,7 +244,12 @@ def hub_next_elsewhere(place: Place) -> Any:
     there = {"id": "o/n", "sha": commit, "siblings": []}
     link = {"Link": f'<{place.forbidden}/next>; rel="next"', "Content-Type": "application/json"}
     tree = [{"type": "file", "path": "a.parquet", "oid": "0" * 40, "size": len(DATA)}]
-    for path, value in (("", there), (f"/revision/{commit}", there), ("/revision/main", there), (f"/tree/{commit}", tree)):
+    for path, value in (
+        ("", there),
+        (f"/revision/{commit}", there),
+        ("/revision/main", there),
+        (f"/tree/{commit}", tree),
+    ):
         body = json.dumps(value).encode()
         place.site.scripts[f"/api/datasets/o/n{path}"] = [answer(200, body, link)] * 9
     holder = {

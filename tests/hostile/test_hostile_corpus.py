@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from coralord_lightning import errors
 from hostile import arena
 from hostile.cases import ALL, Case
 from hostile.guilty import GUILTY
+
+from coralord_lightning import errors
 
 for _module in arena.CORPUS:
     importlib.import_module(f"hostile.{_module}")
@@ -69,7 +69,9 @@ def fight(names: Sequence[str], forbidden: str) -> dict[str, Result]:
     waiting = list(names)
     while waiting:
         command = [sys.executable, str(Path(arena.__file__)), forbidden]
-        found = subprocess.run(command, input="\n".join(waiting), capture_output=True, text=True, timeout=280)
+        found = subprocess.run(
+            command, check=False, input="\n".join(waiting), capture_output=True, text=True, timeout=280
+        )
         begun = None
         for line in found.stdout.splitlines():
             said = json.loads(line)
