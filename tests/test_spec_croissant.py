@@ -9,46 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coralord_lightning.errors import CroissantSyntaxError
-from coralord_lightning.spec.croissant import CroissantDataset, Field, RecordSet, parse_croissant
-from coralord_lightning.spec.selection import FileSet
-
-SHA = "0123456789abcdef" * 4
-SPLITS = {
-    "@type": "cr:RecordSet",
-    "@id": "splits",
-    "dataType": "cr:Split",
-    "key": {"@id": "splits/name"},
-    "field": [{"@type": "cr:Field", "@id": "splits/name", "dataType": "sc:Text"}],
-    "data": [{"splits/name": "train"}, {"splits/name": "test"}],
-}
-
-
-def column(name: str, /, data_type: object = "sc:Integer", **more: object) -> dict[str, object]:
-    return {
-        "@type": "cr:Field",
-        "@id": f"digits/{name}",
-        "name": name,
-        "dataType": data_type,
-        "source": {"fileObject": {"@id": "table"}, "extract": {"column": name}},
-    } | more
-
-
-def document(*fields: dict[str, object], **changes: object) -> dict[str, object]:
-    """A dataset of one Parquet file; without a context, so that standard terms hold."""
-    return {
-        "@type": "sc:Dataset",
-        "name": "digits",
-        "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": "table",
-                "contentUrl": "digits.parquet",
-                "encodingFormat": "application/x-parquet",
-                "sha256": SHA,
-            }
-        ],
-        "recordSet": [{"@type": "cr:RecordSet", "@id": "digits", "field": list(fields) or [column("label")]}],
-    } | changes
+from coralord_lightning.spec.croissant import CroissantDataset, parse_croissant
+from croissants import SPLITS, column, document, field, record_set
 
 
 def outcome(value: object) -> CroissantDataset | CroissantSyntaxError:
@@ -57,21 +19,6 @@ def outcome(value: object) -> CroissantDataset | CroissantSyntaxError:
         return parse_croissant(value, origin="c")
     except CroissantSyntaxError as error:
         return error
-
-
-def record_set(value: dict[str, object], index: int = 0) -> RecordSet:
-    return parse_croissant(value, origin="croissant.json").record_sets[index]
-
-
-def field(value: dict[str, object]) -> Field:
-    return record_set(document(value)).fields[0]
-
-
-def file_of(**changes: object):
-    base = document()
-    base["distribution"][0] |= changes  # type: ignore[index]
-    base["distribution"][0] = {key: item for key, item in base["distribution"][0].items() if item is not None}  # type: ignore[index]
-    return parse_croissant(base, origin="croissant.json").files["table"]
 
 
 def _respelt(value: object, terms: dict[str, str]) -> object:
@@ -165,110 +112,6 @@ def test_arrays_have_shapes_in_every_spelling(more, shape):
 def test_a_shape_that_is_none_is_refused(said):
     with pytest.raises(CroissantSyntaxError, match="arrayShape"):
         field(column("x", isArray=True, arrayShape=said))
-
-
-@pytest.mark.parametrize(
-    ("said", "format_"),
-    [
-        ("application/x-parquet", "parquet"), ("application/vnd.apache.parquet", "parquet"), ("text/csv", "csv"),
-        ("text/csv; charset=utf-8", "csv"), ("text/tab-separated-values", "tsv"), ("text/tsv", "tsv"),
-        ("application/jsonlines", "jsonl"), ("application/x-ndjson", "jsonl"), (["text/csv", "text/x-odd"], "csv"),
-    ],
-)  # fmt: skip
-def test_formats_are_read_under_all_their_names(said, format_):
-    assert file_of(encodingFormat=said).value.format == format_
-
-
-@pytest.mark.parametrize(
-    ("changes", "needs"),
-    [
-        ({"encodingFormat": "application/zip"}, "encodingFormat application/zip"),
-        ({"encodingFormat": None}, "encodingFormat left out"),
-        ({"encodingFormat": ["text/csv", "text/tsv"]}, "encodingFormat text/csv, text/tsv"),
-        ({"contentUrl": "data.csv.gz"}, "compressed files"),
-        ({"contentUrl": "s3://bucket/data.parquet"}, "addresses of the kind s3:"),
-        ({"sha256": None, "md5": "9a475053fed0c26ee95cd4525e50074c"}, "md5 without sha256"),
-        ({"containedIn": {"@id": "table"}}, "containedIn"),
-    ],
-)
-def test_an_unread_file_is_kept_with_its_reason(changes, needs):
-    found = file_of(**changes)
-    assert found.value is None
-    assert any(reason.startswith(needs) for reason in found.unsupported)
-
-
-@pytest.mark.parametrize(
-    ("said", "sha256"),
-    [
-        (SHA, SHA),
-        (SHA.upper(), SHA),
-        ("ASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8=", SHA),
-        ("https://github.com/mlcommons/croissant/issues/80", None),
-        (None, None),
-    ],
-)
-def test_hashes_are_hex_and_placeholders_are_none(said, sha256):
-    assert file_of(sha256=said).value.sha256 == sha256
-
-
-def test_a_file_set_has_patterns():
-    items = {
-        "@type": "cr:FileSet",
-        "@id": "table",
-        "encodingFormat": "text/csv",
-        "includes": "a/*.csv",
-        "excludes": ["a/x*"],
-    }
-    found = parse_croissant(document(distribution=[items]), origin="c").files["table"]
-    assert found.value == FileSet(id="table", format="csv", includes=("a/*.csv",), excludes=("a/x*",))
-    packed = items | {"includes": ["a.csv.gz"], "encodingFormat": "text/plain"}
-    assert len(parse_croissant(document(distribution=[packed]), origin="c").files["table"].unsupported) == 2
-
-
-@pytest.mark.parametrize(
-    ("more", "needs"),
-    [
-        ({"dataType": "sc:ImageObject"}, "images"),
-        ({"dataType": "cr:BoundingBox"}, "data type cr:BoundingBox"),
-        ({"dataType": None}, "a field without dataType"),
-        ({"dataType": ["sc:Text", "sc:Integer"]}, "several data types"),
-        ({"subField": []}, "subField"),
-        ({"value": 3}, "value"),
-        ({"source": [{"fileObject": {"@id": "table"}}]}, "several sources"),
-        ({"source": "digits/other"}, "a source that is another field"),
-        ({"source": {"field": {"@id": "digits/other"}}}, "a source that is no file"),
-        ({"source": {"fileObject": {"@id": "table"}}}, "a source without extract"),
-        ({"source": {"fileObject": {"@id": "table"}, "extract": {"jsonPath": "$.a"}}}, "extract.jsonPath"),
-        ({"source": {"fileObject": "table", "extract": {"fileProperty": "content"}}}, "extract.fileProperty"),
-        (
-            {"source": {"fileObject": "table", "extract": {"column": "x"}, "transform": {"regex": "."}}},
-            "source.transform",
-        ),
-        ({"source": None, "references": {"field": {"@id": "o/x"}}}, "references without a source (a join with o/x)"),
-    ],
-)
-def test_an_unread_field_is_kept_with_its_reason(more, needs):
-    value = {key: item for key, item in (column("x") | more).items() if item is not None}
-    assert any(reason.startswith(needs) for reason in field(value).unsupported)
-
-
-def test_a_field_knows_that_it_is_a_split():
-    typed = column("part", ["sc:Text", "cr:Split"])
-    referring = column("part", "sc:Text", references={"field": {"@id": "splits/name"}})
-    plain = column("part", "sc:Text", references={"@id": "other/name"})
-    alone = column("part", "cr:Split")
-    found = [
-        record_set(document(recordSet=[SPLITS, document(item)["recordSet"][0]]), 1).fields[0]  # type: ignore[index]
-        for item in (typed, referring, plain, alone)
-    ]
-    assert [(item.is_split, item.dtype) for item in found] == [(True, "text")] * 2 + [(False, "text"), (True, "text")]
-
-
-def test_inline_rows_are_keyed_by_field_names():
-    found = record_set(document(recordSet=[SPLITS]))
-    assert found.data is not None
-    assert found.data.rows == ({"name": "train"}, {"name": "test"})
-    assert (found.fields[0].file, found.fields[0].column) == (None, "name")
 
 
 @pytest.mark.parametrize(
