@@ -76,8 +76,8 @@ def test_a_transform_that_cannot_be_applied_is_refused_naming_the_field(step, ne
     ("said", "pattern"),
     [
         ("%d/%m/%Y", "%d/%m/%Y"), ("yyyy-MM-dd", "%Y-%m-%d"), ("MM/dd/yy", "%m/%d/%y"), ("d MMM y", "%-d %b %Y"),
-        ("yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "%Y-%m-%dT%H:%M:%S.%f%z"), ("hh:mm a", "%I:%M %p"), ("#,##0.00", "#,##0.00"),
-        ("CENTER_XYWH", "CENTER_XYWH"),
+        ("yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "%Y-%m-%dT%H:%M:%S.%f%z"), ("hh:mm a", "%I:%M %p"),
+        ("#,##0.00", "#,##0.00"), ("CENTER_XYWH", "CENTER_XYWH"),
     ],
 )  # fmt: skip
 def test_cldr_patterns_are_those_of_strptime(said, pattern):
