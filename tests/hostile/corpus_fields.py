@@ -1,7 +1,5 @@
 """Attacks by what fields say: names, columns, transforms, constants, inline rows, and the descriptor's own texts."""
 
-# ruff: noqa: E501  # attacks are long
-
 from __future__ import annotations
 
 import json
