@@ -60,3 +60,24 @@ def test_three_levels_of_subfields_stay_three_levels(tmp_path: Path) -> None:
     found = rows_of(selection(top), tmp_path / "a.csv")["t"].to_pylist()
 
     assert found == [{"m": {"z": {"x": 1, "y": "a"}}, "x": 1}, {"m": {"z": {"x": 2, "y": "b"}}, "x": 2}]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_subfields_of_a_list_in_json_are_a_list_of_structs(tmp_path: Path, name: str) -> None:
+    rows = ['{"a": [{"x": 1}, {"x": "y"}]}', '{"a": []}', '{"a": null}', "{}", '{"a": [null, {"z": 3}]}']
+    text = "\n".join(rows) if name == "a.jsonl" else f"[{', '.join(rows)}]"
+    (tmp_path / name).write_text(text)
+    whole = SelectedField(name="s", column="", dtype="struct", shape=(-1,), children=(into("x", "a", "x"),))
+
+    found = rows_of(selection(whole), tmp_path / name)["s"].to_pylist()
+
+    assert found == [[{"x": "1"}, {"x": "y"}], [], None, None, [{"x": None}, {"x": None}]]
+
+
+def test_an_array_of_subfields_that_have_no_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": [{"x": 1}, {"x": 2}]}\n')
+    inner = SelectedField(name="x", column="$.a[*].x", dtype="int64", kind="json_path")
+    whole = SelectedField(name="s", column="", dtype="struct", shape=(-1,), children=(inner,))
+
+    with pytest.raises(SourceFormatError, match="'s' is an array"):
+        rows_of(selection(whole), tmp_path / "a.jsonl")

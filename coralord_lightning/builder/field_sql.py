@@ -229,7 +229,7 @@ class _Cast:
             (target in _INTEGERS and _is_fraction(source), f"CASE WHEN {{x}} = trunc({{x}}) THEN {tried} END"),
             (target in _INTEGERS and source == "VARCHAR" and self.truncates, _truncated(target)),
             (target in _INTEGERS and source == "VARCHAR", f"CASE WHEN {_WHOLE_NUMBER} THEN {tried} END"),
-            (target in _FLOATS and source == "VARCHAR", f"CASE WHEN NOT contains({{x}}, '_') THEN {tried} END"),
+            (target in _FLOATS and source == "VARCHAR", _float(tried)),
             (target in _FLOATS and source in _FLOATS, tried),
             (target == "BOOLEAN" and source in _INTEGERS, f"CASE WHEN {{x}} IN (0, 1) THEN {tried} END"),
             (target == "DATE" and source in _DAYS | {"VARCHAR"}, f"CASE WHEN {_WHOLE_DAY} THEN {tried} END"),
@@ -243,6 +243,13 @@ class _Cast:
 
     def _failure(self, shown: str, wanted: str) -> str:
         return failure_sql(self.field, self.file)(shown, wanted)
+
+
+def _float(tried: str) -> str:
+    """A number in text; one that is too large is none, where DuckDB makes it infinite."""
+    word = "NOT regexp_matches({x}, '[0-9]')"
+    cases = f"WHEN contains({{x}}, '_') THEN NULL WHEN isfinite({tried}) THEN {tried} WHEN {word} THEN {tried}"
+    return f"CASE {cases} END"
 
 
 def _truncated(target: str) -> str:
