@@ -97,6 +97,18 @@ def test_nulls_of_numbers_are_filled_or_masked(project: Project) -> None:
     assert project.dataset("[age]").stats["train"]["age"].nulls == 2
 
 
+def test_a_fill_that_the_width_of_the_file_cannot_hold_is_refused(project: Project) -> None:
+    for name in ("a", "b"):
+        project.write(name, rows(1, 2, n=pa.array([1, None], pa.uint64())))
+
+    error = failure(project, "{n: {nulls: fill, fill: -1}}")
+
+    assert isinstance(error, DescriptorValueError)
+    assert error.subject == "fields.n.fill"
+    assert "uint64" in str(error.facts["expected"])
+    assert project.column("n", "{n: {nulls: fill, fill: 7}}") == [1, 7, 1, 7]
+
+
 def test_nulls_inside_lists_are_filled_and_no_mask_hides_them(project: Project) -> None:
     project.write("b", rows(*range(6, 10), pair=[None, [1, None], [2, 3], [4, 5]]))
 

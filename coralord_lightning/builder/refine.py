@@ -7,6 +7,7 @@ decoded picture is larger than an encoded one.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -19,7 +20,13 @@ import pyarrow.compute as pc
 from coralord_lightning.builder.batching import rebatch
 from coralord_lightning.builder.buffers import bitmap, numbers, validity
 from coralord_lightning.builder.decode import Decoded, Decoder, Undecodable
-from coralord_lightning.builder.refine_errors import cannot_decode, foreign_class, null_found, other_form
+from coralord_lightning.builder.refine_errors import (
+    cannot_decode,
+    fill_too_large,
+    foreign_class,
+    null_found,
+    other_form,
+)
 from coralord_lightning.spec.plan import BatchBounds
 from coralord_lightning.spec.selection import Refinement, SelectedField
 
@@ -166,6 +173,7 @@ class Refiner:
         if refine.encode is not None:
             column = self._encoded(column, item, refine, origin, row)
         if refine.nulls == "fill" and refine.encode is None:
+            _require_fits(column, item, refine.fill)
             column = _filled(column, refine.fill)
         if refine.nulls != "mask":
             yield "", column
@@ -221,6 +229,16 @@ def _first_null_inside(column: Any) -> int | None:
         lengths = np.where(validity(column), lengths, 0)
     bad = int(np.flatnonzero(~validity(items))[0]) if items.null_count else _first_null_inside(items)
     return None if bad is None else int(np.searchsorted(np.cumsum(lengths), bad, side="right"))
+
+
+def _require_fits(column: Any, item: SelectedField, fill: Any) -> None:
+    """Refuse a fill that the column, as wide as its file has it, would change."""
+    values = _leaves(column)[0]
+    with np.errstate(over="ignore"):
+        there = np.array(fill).astype(values.dtype).item()
+    fits = math.isfinite(there) if values.dtype.kind == "f" else there == fill
+    if not fits:
+        raise fill_too_large(item, fill, str(values.dtype))
 
 
 def _filled(column: Any, fill: Any) -> Any:

@@ -11,6 +11,7 @@ from coralord_lightning.spec.selection import SelectedField
 __all__ = [
     "MAX_CLASSES",
     "cannot_decode",
+    "fill_too_large",
     "foreign_class",
     "null_found",
     "other_form",
@@ -136,6 +137,16 @@ def too_many_classes(item: SelectedField, *, at_least: int) -> CoralError:
         "has too many values to number them as classes",
         facts={"got": f"{at_least:,} or more", "expected": f"at most {MAX_CLASSES:,}"},
         remedy=f"fields: {{{item.name}: {{}}}}     # the text as it is",
+    )
+
+
+def fill_too_large(item: SelectedField, fill: object, dtype: str) -> CoralError:
+    """A fill that numbers of the file's own width cannot be."""
+    return DescriptorValueError(
+        f"fields.{item.name}.fill",
+        "is no value that the field can have",
+        facts={"got": repr(fill), "expected": f"a number of type {dtype}, which the data has"},
+        remedy="fill: 0",
     )
 
 
