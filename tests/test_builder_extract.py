@@ -106,6 +106,7 @@ def test_values_are_cast_exactly(tmp_path: Path, dtype: str, stored: pa.DataType
         ("bool", [1, 2], "2"),
         ("bool", ["true", "maybe"], "maybe"),
         ("date", ["2024-01-01", "2024-01-01 10:00:00"], "10:00"),
+        ("time", ["10:00:00", "10:00:00+02:00"], "+02"),
         ("text", [b"a", b"\xff"], "xFF"),
     ],
 )

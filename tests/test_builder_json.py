@@ -1,13 +1,14 @@
-"""Fields of JSON lines: what paths lead to, keys that differ in case, numbers that no float holds."""
+"""Fields of JSON lines: what paths lead to, keys that differ in case, numbers beyond a float, moments."""
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
 
 from coralord_lightning.errors import SourceFormatError
-from coralord_lightning.spec.selection import SelectedField
+from coralord_lightning.spec.selection import SelectedField, Transform
 from extractions import field, rows_of, selection
 
 
@@ -44,3 +45,15 @@ def test_infinity_in_words_is_a_float(tmp_path: Path) -> None:
         float("inf"),
         -float("inf"),
     ]
+
+
+def test_z_is_an_offset_of_zero_in_a_format(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"t": "2024-04-03T10:11:12Z"}\n{"t": "2024-04-03T10:11:12+02:00"}\n{"t": null}\n'
+    )
+    steps = (Transform(op="format", argument="%Y-%m-%dT%H:%M:%S%z"),)
+    moment = SelectedField(name="t", column="t", dtype="timestamp", transforms=steps)
+
+    found = rows_of(selection(moment), tmp_path / "a.jsonl")["t"].to_pylist()
+
+    assert found == [dt.datetime(2024, 4, 3, 10, 11, 12), dt.datetime(2024, 4, 3, 8, 11, 12), None]  # noqa: DTZ001

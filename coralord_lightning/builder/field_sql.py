@@ -235,7 +235,9 @@ class _Cast:
             (target == "DATE" and source in _DAYS | {"VARCHAR"}, f"CASE WHEN {_WHOLE_DAY} THEN {tried} END"),
             # by way of a moment in UTC: a cast of text straight to TIMESTAMP drops its offset
             (target in _DAYS and source == "VARCHAR", "CAST(TRY_CAST({x} AS TIMESTAMPTZ) AS TIMESTAMP)"),
-            (target in {"BOOLEAN", "TIME"} and source == "VARCHAR", tried),
+            # a time of day has no offset, and a cast of text drops it
+            (target == "TIME" and source == "VARCHAR", f"CASE WHEN NOT regexp_matches({{x}}, '[+-]') THEN {tried} END"),
+            (target == "BOOLEAN" and source == "VARCHAR", tried),
             (target == "VARCHAR" and source == "BLOB", "TRY(decode({x}))"),
             (target == "BLOB" and source == "VARCHAR", "encode({x})"),
         )

@@ -126,7 +126,9 @@ def _parsed(value: Value, pattern: str, dtype: DType, failure: Callable[[str, st
 
         def parse(x: str) -> str:
             broken = failure(x, f"is not written like {pattern}")
-            return f"coalesce(try_strptime({x}, {quoted}), CASE WHEN {x} IS NOT NULL THEN {broken} END)"
+            # both strftime and CLDR take Z for an offset of zero, and DuckDB does not
+            given = f"regexp_replace({x}, 'Z$', '+00:00')" if pattern.endswith("%z") else x
+            return f"coalesce(try_strptime({given}, {quoted}), CASE WHEN {x} IS NOT NULL THEN {broken} END)"
 
         return Value(f"CAST({bound(text, parse)} AS {_DATES[dtype]})", ColumnType(_DATES[dtype]))
     if "%" not in pattern and dtype not in ("text", "bytes", "bool", "struct"):
