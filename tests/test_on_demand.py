@@ -159,3 +159,25 @@ def test_a_selection_of_everything_opens_every_file_and_the_splits_are_those_of_
 
     assert outcome.version.splits == {"test": 2 * ROWS, "train": 18 * ROWS}
     assert len(opened(site)) == FILES
+
+
+def test_rows_that_duckdb_reads_to_the_end_of_a_small_file_are_the_files_own(tmp_path: Path) -> None:
+    digits = Path(__file__).resolve().parent.parent / "examples" / "digits"
+    splits = {
+        "test": {"where": "part = 'test'"},
+        "train": {"from": "rest", "fraction": 0.9},
+        "val": {"from": "rest", "fraction": 0.1},
+    }
+    asked = {"name": "digits", "fields": ["image", "label"], "splits": splits}
+    local = open_workspace(Config(home=tmp_path / "one")).ensure(
+        asked | {"croissant": str(digits / "croissant.json")}, base_dir=tmp_path
+    )
+
+    with serve() as site:
+        site.files["/croissant.json"] = (digits / "croissant.json").read_bytes()
+        site.files["/digits.parquet"] = (digits / "digits.parquet").read_bytes()
+        config = Config(home=tmp_path / "two", allow_private_hosts=frozenset({"127.0.0.1"}))
+        remote = open_workspace(config).ensure(asked | {"croissant": f"{site.url}/croissant.json"})
+
+    assert remote.version.content_digest == local.version.content_digest
+    assert remote.version.splits == local.version.splits

@@ -158,7 +158,7 @@ class Admission:
                 continue
 
 
-def _explain(answer: dict[str, Any], out_dir: Path, label: str, *, selected: bool) -> CoralError:
+def _explain(answer: dict[str, Any], out_dir: Path, label: str, *, selected: bool = False) -> CoralError:
     kind, message = answer["kind"], answer.get("message", "")
     if kind in ("full", "unwritable"):
         return StoreFullError(

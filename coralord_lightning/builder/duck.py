@@ -72,6 +72,7 @@ def _settings(
     yield "allow_unredacted_secrets = false"
     yield "python_enable_replacements = false"
     yield "enable_external_file_cache = false"
+    yield "parquet_metadata_cache = true"  # of our own connection: a footer is read once, when the file is opened
     yield f"temp_directory = {quote_literal(str(temp_dir))}"
     yield f"allowed_paths = [{', '.join(map(quote_literal, paths))}]"
     yield f"allowed_directories = [{', '.join(map(quote_literal, folders))}]"

@@ -9,7 +9,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -55,6 +55,10 @@ class RemoteReader(Protocol):
 
     def read_at(self, path: str, start: int, stop: int) -> bytes:
         """Bytes [start, stop), cut at the file's end."""
+        ...
+
+    def looking_at_footers(self) -> AbstractContextManager[None]:
+        """While only the columns of Parquet files are asked for, no row."""
         ...
 
     def take_failure(self) -> Exception | None:

@@ -6,6 +6,7 @@ What DuckDB reads natively is opened for its columns only; what it does not is s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,8 @@ class Tables:
             )
         match source.format:
             case "parquet":
-                return parquet_table(source, index, path, self.cursor())
+                with self.filesystem.looking_at_footers() if self.filesystem is not None else nullcontext():
+                    return parquet_table(source, index, path, self.cursor())
             case "csv" | "tsv":
                 delimiter = "," if source.format == "csv" else "\t"
                 return csv_table(source, index, path, self._head(source.name, path), delimiter=delimiter)

@@ -7,14 +7,13 @@ in a nameless temporary file.
 from __future__ import annotations
 
 import datetime as dt
-import functools
-import importlib.metadata
 import io
 import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -39,15 +38,6 @@ each other are asked for in one piece by DuckDB itself; CSV and JSON lines it re
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-_TRIED = ("1.5.", "2.0.")
-"""DuckDB versions of which we know by experiment that they take no rows out of what they read along with a footer."""
-
-
-@functools.cache
-def _is_tried_duckdb() -> bool:
-    return importlib.metadata.version("duckdb").startswith(_TRIED)
-
-
 class CoralFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """Remote files at `coral://<index>/<base name>`.
 
@@ -66,6 +56,7 @@ class CoralFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
     ) -> None:
         super().__init__(skip_instance_cache=True)
         self._parquet: set[str] = set()
+        self._looking = False
         self._paths: dict[str, str] = {}
         self._files: dict[str, RangeFile] = {}
         self._failure: CoralError | None = None
@@ -95,9 +86,22 @@ class CoralFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         """Bytes [start, stop) of a file, cut at its end."""
         return self._read(path, lambda file: file.read(start, stop))
 
+    @contextmanager
+    def looking_at_footers(self) -> Iterator[None]:
+        """While DuckDB is asked for the columns of a Parquet file, and takes no row of it.
+
+        It reads the end of the file by a guess that may be larger than all that is needed of it. Rows are never read
+        in here, and out of here every byte is the file's own.
+        """
+        self._looking = True
+        try:
+            yield
+        finally:
+            self._looking = False
+
     def read_for_duckdb(self, path: str, start: int, stop: int) -> bytes:
-        """The same; what is asked for along with a Parquet footer, and never looked at, is zeros and not fetched."""
-        if path in self._parquet and start > 0 and stop == self._file(path).size_bytes and _is_tried_duckdb():
+        """The same; while `looking_at_footers`, what is asked for along with one is zeros and not fetched."""
+        if self._looking and path in self._parquet and start > 0 and stop == self._file(path).size_bytes:
             return self._read(path, lambda file: file.read_end(start))
         return self.read_at(path, start, stop)
 
@@ -225,8 +229,7 @@ class RangeFile:
     def read_end(self, start: int) -> bytes:
         """Bytes from `start` to the end of a Parquet file, for who wants its footer: before that, zeros may stand.
 
-        Only a read that takes the footer along may be answered so; no reader takes its rows from such a one, and
-        DuckDB's cache of files, which might, is off.
+        Only a read for the footer may be answered so, and DuckDB's cache of files, which could hand it on, is off.
         """
         size = self.size_bytes
         end = self.read(max(start, size - 8), size)
