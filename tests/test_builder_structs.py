@@ -81,3 +81,11 @@ def test_an_array_of_subfields_that_have_no_list_is_refused(tmp_path: Path) -> N
 
     with pytest.raises(SourceFormatError, match="'s' is an array"):
         rows_of(selection(whole), tmp_path / "a.jsonl")
+
+
+def test_times_of_day_keep_their_nanoseconds(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"t": pa.array([1, None], pa.time64("ns"))}), tmp_path / "a.parquet")
+
+    found = rows_of(selection(field("t", "time")), tmp_path / "a.parquet")["t"]
+
+    assert found.cast(pa.int64()).to_pylist() == [1, None]

@@ -267,3 +267,34 @@ def test_joins_to_two_tables_come_in_the_order_of_files_and_rows(tmp_path: Path)
 
     words = ("zero", "one", "two")
     assert found == [{"a": n % 3, "b": n % 2, "x": words[n % 3], "y": ("even", "odd")[n % 2]} for n in range(500)]
+
+
+def test_a_table_is_reached_by_way_of_one_that_no_field_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text("id,who\n1,a\n2,b\n3,c\n")
+    (tmp_path / "people.csv").write_text("who,city\na,x\nb,y\n")
+    (tmp_path / "cities.csv").write_text("city,name\ny,York\nx,Exeter\n")
+
+    def table(name: str, key: str, other: str, **more: Json) -> Json:
+        fields = [
+            field(f"{name}/{item}", "sc:Text", (name, column(item)), **more.get(item, {})) for item in (key, other)
+        ]
+        return record_set(name, *fields, key={"@id": f"{name}/{key}"})
+
+    found = rows(
+        tmp_path,
+        [file(name, f"{name}.csv", "text/csv") for name in ("orders", "people", "cities")],
+        table("cities", "city", "name"),
+        table("people", "who", "city", city=refers("cities/city")),
+        record_set(
+            "orders",
+            field("orders/id", "sc:Integer", ("orders", column("id"))),
+            field("orders/who", "sc:Text", ("orders", column("who")), **refers("people/who")),
+            field("orders/name", "sc:Text", "cities/name"),
+        ),
+    )
+
+    assert found == [
+        {"id": 1, "who": "a", "name": "Exeter"},
+        {"id": 2, "who": "b", "name": "York"},
+        {"id": 3, "who": "c", "name": None},
+    ]

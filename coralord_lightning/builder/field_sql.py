@@ -65,6 +65,8 @@ def element_type(dtype: DType, columns: Iterable[ColumnType]) -> str:
         return "FLOAT" if found == {"FLOAT"} else "DOUBLE"
     if dtype == "timestamp":
         return "TIMESTAMP_NS" if "TIMESTAMP_NS" in found else "TIMESTAMP"
+    if dtype == "time":
+        return "TIME_NS" if "TIME_NS" in found else "TIME"
     return _FIXED[dtype]
 
 
@@ -216,7 +218,7 @@ class _Cast:
             return source in _PRINTED or source.startswith(("DECIMAL", "ENUM"))
         if target in _DAYS:
             return source in {"DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP"} or source in _ZONED
-        if target == "TIME":
+        if target in ("TIME", "TIME_NS"):
             return source in _CLOCKS
         return target in _INTEGERS and (source == "BOOLEAN" or _widens(source, target))
 

@@ -100,13 +100,13 @@ def _replaced(x: str, argument: str, failure: Callable[[str, str], str]) -> str:
 
 
 def _group(x: str, pattern: str) -> str:
-    """The first group that matched, from the text's beginning as the official reader does; the text where none did."""
-    count = _groups(pattern)
-    if not count:
-        return x
+    """The first group that took part in a match at the text's beginning, as the official reader has it; else the text.
+
+    `regexp_extract_all` has null for a group that took no part, where `regexp_extract` has an empty text.
+    """
     anchored = quote_literal(f"^(?:{pattern})")
-    groups = [f"nullif(regexp_extract({x}, {anchored}, {number}), '')" for number in range(1, count + 1)]
-    return f"CASE WHEN regexp_matches({x}, {anchored}) THEN coalesce({', '.join(groups)}, '') ELSE {x} END"
+    groups = [f"regexp_extract_all({x}, {anchored}, {number})[1]" for number in range(1, _groups(pattern) + 1)]
+    return f"coalesce({', '.join([*groups, x])})" if groups else x
 
 
 def _groups(pattern: str) -> int:

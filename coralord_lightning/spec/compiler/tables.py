@@ -99,14 +99,9 @@ class Tables:
         Raises:
             CroissantSyntaxError: a table is used and cannot be reached.
         """
-        reached: dict[str, Edge | None] = {self.root: None}
-        waiting = [self.root]
-        while waiting:
-            here = waiting.pop(0)
-            for edge in self._edges:
-                if edge.left.table == here and edge.right.table not in reached:
-                    reached[edge.right.table] = edge
-                    waiting.append(edge.right.table)
+        reached = self._reach(self._edges)
+        if any(table not in reached for table in self._used):  # by way of a table that no field here comes from
+            reached = self._reach((*self._edges, *self._edges_of(self._dataset.record_sets)))
         missing = [table for table in self._used if table not in reached]
         if missing:
             raise self._not_joined([self.root, *missing])
@@ -117,6 +112,19 @@ class Tables:
                 needed.add(here)
                 here = way.left.table
         return (*(edge for table, edge in reached.items() if edge is not None and table in needed), *self._nested)
+
+    def _reach(self, edges: Iterable[Edge]) -> dict[str, Edge | None]:
+        """The tables that references lead to from the root, nearest first, each with the reference that reaches it."""
+        edges = tuple(edges)
+        reached: dict[str, Edge | None] = {self.root: None}
+        waiting = [self.root]
+        while waiting:
+            here = waiting.pop(0)
+            for edge in edges:
+                if edge.left.table == here and edge.right.table not in reached:
+                    reached[edge.right.table] = edge
+                    waiting.append(edge.right.table)
+        return reached
 
     def leaf(self, field: Field) -> Leaf:
         """Where a field without subfields comes from."""
@@ -170,9 +178,12 @@ class Tables:
         for field in _ends(self.fields):
             for owner in self._chain(field):
                 owners.setdefault(owner.id, owner)
+        return self._edges_of(owners.values())
+
+    def _edges_of(self, owners: Iterable[RecordSet]) -> tuple[Edge, ...]:
         found = [
             edge
-            for owner in owners.values()
+            for owner in owners
             for field in _all_fields(owner.fields)
             if not field.children and not field.unsupported and (field.source is not None or owner.data is not None)
             for edge in self._references(field, owner)
