@@ -15,6 +15,11 @@ from coralord_lightning.spec.selection import DType, Transform
 __all__ = ["as_text", "bound", "file_property", "json_path", "transformed"]
 
 _SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_PARTS = re.compile(
+    r"""\\Q.*?(?:\\E|$)|\\.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|(?P<group>\((?!\?)|\(\?P?<\w+>)""", re.DOTALL
+)
+"""What is no group (quoted, escaped, a class of characters), or the beginning of a group that captures."""
+_MAX_GROUPS = 9
 _MAX_REPLACED = 256 * 1024 * 1024
 _DATES: dict[str, str] = {"date": "DATE", "timestamp": "TIMESTAMP", "time": "TIME"}
 
@@ -104,15 +109,27 @@ def _group(x: str, pattern: str) -> str:
 
     `regexp_extract_all` has null for a group that took no part, where `regexp_extract` has an empty text.
     """
+    pattern, count = _few_groups(pattern)
     anchored = quote_literal(f"^(?:{pattern})")
-    groups = [f"regexp_extract_all({x}, {anchored}, {number})[1]" for number in range(1, _groups(pattern) + 1)]
+    groups = [f"regexp_extract_all({x}, {anchored}, {number})[1]" for number in range(1, count + 1)]
     return f"coalesce({', '.join([*groups, x])})" if groups else x
 
 
-def _groups(pattern: str) -> int:
-    """How many groups a pattern in RE2 syntax captures; at most 9 can be asked for."""
-    plain = re.sub(r"\\Q.*?(\\E|$)|\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", "", pattern, flags=re.DOTALL)
-    return min(len(re.findall(r"\((?!\?)|\(\?P?<", plain)), 9)
+def _few_groups(pattern: str) -> tuple[str, int]:
+    """A pattern in RE2 syntax, and how many groups it captures: those that DuckDB can be asked for, and no more.
+
+    What RE2 needs to find all groups grows with the square of their number.
+    """
+    count = 0
+
+    def seen(found: re.Match[str]) -> str:
+        nonlocal count
+        if not found["group"]:
+            return found[0]
+        count += 1
+        return found[0] if count <= _MAX_GROUPS else "(?:"
+
+    return _PARTS.sub(seen, pattern), min(count, _MAX_GROUPS)
 
 
 def _parsed(value: Value, pattern: str, dtype: DType, failure: Callable[[str, str], str]) -> Value:
