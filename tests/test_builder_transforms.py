@@ -77,6 +77,26 @@ def test_a_regex_gives_its_first_group_that_took_part_or_the_text(pattern: str, 
     assert applied(text, ("regex", pattern)) == found == kept(pattern, text)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        (r"[(](a)", "(a", "a"),
+        (r"[](](a)", "(a", "a"),
+        (r"[^](](a)", "xa", "a"),
+        (r"[[:^alpha:](](a)", "(a", "a"),
+        (r"\Q((\E(a)", "((a", "a"),
+        (r"\\(a)", r"\a", "a"),
+        ("(?:x)" * 12 + "(a)", "x" * 12 + "a", "a"),
+        ("(x)?" * 8 + "(a)" * 5, "aaaaa", "a"),
+        ("(" * 5000 + ")" * 5000, "a", ""),
+    ],
+)
+def test_what_is_no_group_is_not_taken_for_one_and_of_many_nine_are_asked_for(
+    pattern: str, text: str, found: str
+) -> None:
+    assert applied(text, ("regex", pattern)) == found
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.text("a,;|é ", max_size=12), st.sampled_from([",", ", ", "|", ";;", "é", "a,"]))
 def test_a_separator_splits_as_python_does(text: str, separator: str) -> None:
