@@ -11,8 +11,13 @@ import gzip
 import io
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.metadata import distribution
+from importlib.util import module_from_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -240,15 +245,31 @@ def _found(row: Any, segments: tuple[str, ...]) -> Any:
 
 
 def _matches(value: Any, path: str) -> Iterator[Any]:
-    import jsonpath
-
-    environment = jsonpath.JSONPathEnvironment(strict=True)
-    environment.function_extensions.clear()  # match() and search() run Python's own regular expressions
+    library, environment = _json_paths()
     try:
         for found in environment.finditer(path, value):
             yield found.obj
-    except jsonpath.JSONPathError as error:
+    except library.JSONPathError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+@cache
+def _json_paths() -> tuple[Any, Any]:
+    """python-jsonpath, and its environment of standard paths.
+
+    jsonpath-rw, which mlcroissant needs, installs a script `jsonpath.py`, and the folder of the script that runs comes
+    first on Python's path: `import jsonpath` would be that script under `coral`.
+    """
+    folder = distribution("python-jsonpath").locate_file("")
+    spec = PathFinder.find_spec("jsonpath", [str(folder)])
+    if spec is None or spec.loader is None:
+        raise ImportError("python-jsonpath is not where it says it is")
+    library = module_from_spec(spec)
+    sys.modules["jsonpath"] = library  # its parts import each other by that name
+    spec.loader.exec_module(library)
+    environment = library.JSONPathEnvironment(strict=True)
+    environment.function_extensions.clear()  # match() and search() run Python's own regular expressions
+    return library, environment
 
 
 class _Counted:
