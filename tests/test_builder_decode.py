@@ -288,7 +288,7 @@ def test_what_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path:
 LIMITED = """
 import os, resource, socket, sys
 from coralord_lightning.builder import decoding
-decoding._limit()
+decoding.limit_process(**decoding._LIMITS)
 assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
 assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == 0
 try:

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import resource
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from coralord_lightning.builder.limits import allow_cpu, limit_process
 from coralord_lightning.builder.measure import Meter
 from coralord_lightning.spec.digest import ContentHasher, arrow_schema, canonical_batch, columns_of
 from coralord_lightning.spec.manifest import Column, Shard, SplitPart
@@ -263,39 +263,11 @@ class _Hashing(io.RawIOBase):
         return len(data)
 
 
-def _limit() -> None:
-    """Bound what a hostile stream can make this process do."""
-    for kind, wanted in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, _ADDRESS_SPACE),
-        (resource.RLIMIT_FSIZE, _MAX_FILE),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-    ):
-        _lower(kind, wanted)
-
-
-def _lower(kind: int, wanted: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    try:
-        resource.setrlimit(kind, (ceiling, hard))
-    except (OSError, ValueError):  # macOS refuses to bound address space; the others hold there
-        if kind != resource.RLIMIT_AS:
-            raise
-
-
-def _allow_cpu(size_bytes: int) -> None:
-    """Give the next file its share of processor time: one process serves many."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    allowed = _CPU_S + _CPU_S_PER_GIB * size_bytes // (1 << 30)
-    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + allowed)
-
-
 def _serve(request: dict[str, Any]) -> dict[str, Any]:
     path, out_dir = Path(request["path"]), Path(request["out_dir"])
     expect = None if request["expect"] is None else tuple(Column.from_json(item) for item in request["expect"])
     try:
-        _allow_cpu(int(request["size_bytes"]))
+        allow_cpu(_CPU_S + _CPU_S_PER_GIB * int(request["size_bytes"]) // (1 << 30))
         columns, part = admit_file(path, out_dir=out_dir, prefix=request["prefix"], expect=expect)
     except Refused as refused:
         return refused.answer
@@ -308,7 +280,7 @@ def _serve(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Serve requests until standard input ends."""
-    _limit()
+    limit_process(address_space=_ADDRESS_SPACE, file_bytes=_MAX_FILE, open_files=_OPEN_FILES)
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_serve(json.loads(line))) + "\n")
         sys.stdout.flush()

@@ -14,7 +14,6 @@ import io
 import json
 import mmap
 import os
-import resource
 import struct
 import sys
 import warnings
@@ -35,6 +34,8 @@ from PIL import (  # noqa: F401  # under our limits nothing is imported any more
     WebPImagePlugin,
 )
 
+from coralord_lightning.builder.limits import allow_cpu, limit_process
+
 __all__ = ["FORMATS", "MAX_PIXELS", "MAX_SAMPLES", "Refused", "Wanted", "decode_picture", "decode_sound", "main"]
 
 Values = npt.NDArray[Any]
@@ -48,8 +49,7 @@ ANSWER_BYTES = 32 * 1024 * 1024
 
 _DEEP = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _GREY = frozenset({"1", "L"})
-_ADDRESS_SPACE = 4 << 30
-_OPEN_FILES = 64
+_LIMITS = {"address_space": 4 << 30, "file_bytes": 0, "open_files": 64}
 _CPU_S = 120
 _CPU_S_PER_GIB = 600
 _EXACT_FLOAT = 2**24
@@ -187,7 +187,7 @@ class _Server:
         while head := self.requests.read(8):
             request = json.loads(self.requests.read(struct.unpack("<Q", head)[0]))
             data = memoryview(self.requests.read(sum(request["sizes"])))
-            _allow_cpu(len(data))
+            allow_cpu(_CPU_S + _CPU_S_PER_GIB * len(data) // (1 << 30))
             header, arrays = self._answer(Wanted(**_tupled(request["wanted"])), _cut(data, request["sizes"]))
             text = json.dumps(header).encode()
             self.answers.write(struct.pack("<Q", len(text)) + text)
@@ -257,33 +257,6 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more is said'}"[:300]
 
 
-def _limit() -> None:
-    """Bound what hostile bytes can make this process do."""
-    for kind, wanted in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, _ADDRESS_SPACE),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-    ):
-        _lower(kind, wanted)
-
-
-def _lower(kind: int, wanted: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    try:
-        resource.setrlimit(kind, (ceiling, hard))
-    except (OSError, ValueError):  # macOS refuses to bound address space; the others hold there
-        if kind != resource.RLIMIT_AS:
-            raise
-
-
-def _allow_cpu(size_bytes: int) -> None:
-    """Give the next request its share of processor time: one process serves many."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + _CPU_S + _CPU_S_PER_GIB * size_bytes // (1 << 30))
-
-
 def main() -> None:
     """Serve requests until standard input ends."""
     place = mmap.mmap(int(sys.argv[1]), 8)
@@ -294,7 +267,7 @@ def main() -> None:
         import soundfile  # noqa: F401  # under our limits nothing is imported any more
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    _limit()
+    limit_process(**_LIMITS)
     _Server(sys.stdin.buffer, answers, place).serve()
 
 
