@@ -6,7 +6,6 @@ document as a whole, which is bounded too.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
@@ -25,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from coralord_lightning.builder.arff import ArffError, attributes, rows_of
 from coralord_lightning.builder.kinds import JSON, TEXT, ColumnType
 from coralord_lightning.builder.scans import Staged
 from coralord_lightning.errors import SourceFormatError
@@ -78,9 +78,14 @@ def stage_json(path: Path, target: Path, *, name: str, row_path: str, fields: Se
     places = list(dict.fromkeys((item.kind, item.column) for item in fields if item.kind in ("json_path", "column")))
     wanted = [_segments(kind, column, row_path) for kind, column in places]
     schema = pa.schema([(f"c{at}", pa.string()) for at in range(len(places))])
-    with _opened(path, name) as file, _writer(target, schema) as sink:
-        rows = ([_found(row, segments) for segments in wanted] for row in _json_rows(file, row_path, wanted, name))
-        _write_texts(sink, schema, rows, name)
+    for backend in (None, "python"):
+        try:
+            with _opened(path, name) as file, _writer(target, schema) as sink:
+                found = _json_rows(file, row_path, wanted, name, backend)
+                _write_texts(sink, schema, ([_found(row, segments) for segments in wanted] for row in found), name)
+            break
+        except _WideIntegerError:  # slowly then; the fast one can read them too, and crashes at some thousand digits
+            continue
     return Staged(path=str(target), places=places, types=[JSON] * len(places), truncates=True)
 
 
@@ -92,12 +97,12 @@ def stage_arff(path: Path, target: Path, *, name: str) -> Staged:
     Raises:
         SourceFormatError: it has no attributes, or is sparse, or a row has another number of values.
     """
-    with _opened(path, name) as file:
-        text = _lines_of(io.TextIOWrapper(file, encoding="utf-8", newline=""), name)
-        names = _attributes(text, name)
+    with _opened(path, name) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as decoded:
+        text = _lines_of(decoded, name)
+        names = attributes(text)
         schema = pa.schema([(f"c{at}", pa.string()) for at in range(len(names))])
         with _writer(target, schema) as sink:
-            _write_texts(sink, schema, _arff_rows(text, len(names), name), name, plain=True)
+            _write_texts(sink, schema, rows_of(text, len(names)), name, plain=True)
     places = [("column", column) for column in names]
     return Staged(path=str(target), places=places, types=[TEXT] * len(names))
 
@@ -113,7 +118,7 @@ def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
                     yield file  # type: ignore[misc]  # reads as IO[bytes] does
             else:
                 yield raw
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error, RecursionError) as error:
+        except (OSError, EOFError, UnicodeDecodeError, RecursionError, ArffError) as error:
             raise _unreadable(name, error) from error
         except MemoryError as error:
             raise _too_large(name, "one value that does not fit into memory") from error
@@ -178,17 +183,26 @@ def _quoted(key: str) -> str:
     return key.replace("\\", "\\\\").replace("'", "\\'")
 
 
-def _json_rows(file: IO[bytes], row_path: str, wanted: Sequence[tuple[str, ...]], name: str) -> Iterator[Any]:
+class _WideIntegerError(Exception):
+    """A document has a whole number beyond int64, which the fast reader refuses."""
+
+
+def _json_rows(
+    file: IO[bytes], row_path: str, wanted: Sequence[tuple[str, ...]], name: str, backend: str | None
+) -> Iterator[Any]:
     import ijson
 
+    items = ijson.items if backend is None else ijson.get_backend(backend).items
     prefix = _prefix(row_path)
     try:
         if prefix is not None:
-            yield from ijson.items(_Counted(file, _MAX_UNPACKED, name), prefix, **_IJSON)
+            yield from items(_Counted(file, _MAX_UNPACKED, name), prefix, **_IJSON)
             return
-        for document in ijson.items(_Counted(file, _MAX_DOCUMENT, name), "", **_IJSON):
+        for document in items(_Counted(file, _MAX_DOCUMENT, name), "", **_IJSON):
             yield from _rows_in(document, row_path, wanted)
     except (ijson.JSONError, ValueError) as error:
+        if backend is None and "integer overflow" in str(error):
+            raise _WideIntegerError from error
         raise _unreadable(name, error) from error
 
 
@@ -317,37 +331,11 @@ def _brackets(data: bytes) -> tuple[int, int]:
     return (int(levels[-1]), int(levels.max())) if len(levels) else (0, 0)
 
 
-def _attributes(text: Iterable[str], name: str) -> list[str]:
-    names = []
-    for line in text:
-        word, _, rest = line.strip().partition(" ")
-        if word.lower() == "@attribute":
-            rest = rest.strip()
-            quote = rest[:1] if rest[:1] in ("'", '"') else ""
-            found, closed, _ = rest[1:].partition(quote) if quote else rest.partition(" ")
-            if not found or (quote and not closed) or found in names:
-                raise _unreadable(name, ValueError(f"an attribute without a name of its own: {line.strip()[:80]}"))
-            names.append(found)
-        elif word.lower() == "@data":
-            return names
-    raise _unreadable(name, ValueError("no @DATA after its @ATTRIBUTEs"))
-
-
 def _lines_of(text: io.TextIOWrapper, name: str) -> Iterator[str]:
     while line := text.readline(_MAX_TEXT_LINE):
         if len(line) >= _MAX_TEXT_LINE:
             raise _too_large(name, f"a line of more than {_MAX_TEXT_LINE:,} characters")
         yield line
-
-
-def _arff_rows(text: Iterable[str], count: int, name: str) -> Iterator[list[str | None]]:
-    lines = (line for line in text if line.strip() and not line.startswith("%"))
-    for row in csv.reader(lines, quotechar="'", escapechar="\\", skipinitialspace=True):
-        if row and row[0].startswith("{"):
-            raise _unreadable(name, ValueError("its rows are sparse: {index value, …}"))
-        if len(row) != count:
-            raise _unreadable(name, ValueError(f"a row of {len(row)} values, {count} attributes"))
-        yield [None if value.strip() == "?" else value.strip() for value in row]
 
 
 def _unreadable(name: str, error: Exception) -> SourceFormatError:
