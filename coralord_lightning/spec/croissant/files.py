@@ -191,7 +191,9 @@ def _holder(node: Node, item: Any) -> tuple[str | None, list[str]]:
     source = Node.of(item, node.context, node.where)
     problems = []
     for step in as_list(source.get("cr:transform")):
-        terms = Node.of(step, node.context, node.where).terms if isinstance(step, Mapping) else {"a transform": True}
+        terms = (
+            Node.of(step, node.context, node.where).own_terms() if isinstance(step, Mapping) else {"a transform": True}
+        )
         problems += [f"containedIn with {term.partition(':')[2] or term}" for term in terms if term != "cr:unArchive"]
     return source.reference("cr:fileObject") or source.reference("cr:fileSet"), problems
 

@@ -115,7 +115,7 @@ class SourceReader:
         for item in said:
             if not isinstance(item, Mapping):
                 raise node.error("has a transform that is no object", got=str(item)[:80], expected='{"regex": "(.*)"}')
-            for term, argument in Node.of(item, node.context, node.where).terms.items():
+            for term, argument in Node.of(item, node.context, node.where).own_terms().items():
                 if term in ("cr:unArchive", "cr:readLines", "@type", "@id"):
                     continue
                 if term not in _OPS:
@@ -127,7 +127,7 @@ class SourceReader:
 
 def _reads_lines(source: Node) -> bool:
     said = [item for item in as_list(source.get("cr:transform")) if isinstance(item, Mapping)]
-    return any(Node.of(item, source.context, source.where).terms.get("cr:readLines") for item in said)
+    return any(Node.of(item, source.context, source.where).get("cr:readLines") for item in said)
 
 
 def _step(node: Node, op: str, argument: Any) -> Transform:

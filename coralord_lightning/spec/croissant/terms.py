@@ -159,6 +159,13 @@ class Node:
             )
         return None
 
+    def own_terms(self) -> dict[str, Any]:
+        """All terms, those that the first contexts forgot under Croissant's name, as `get` finds them."""
+        return {
+            f"cr:{term[3:]}" if term.startswith("sc:") and term[3:] in _UNLISTED else term: value
+            for term, value in self.terms.items()
+        }
+
     def text(self, term: str) -> str | None:
         """A text; of several languages the document's own, else English, else the first."""
         return _text(self.get(term), self.context.language)
