@@ -21,7 +21,14 @@ from urllib.parse import quote, unquote
 import filelock
 
 from coralord_lightning.config import Config
-from coralord_lightning.errors import CoralError, OfflineError, SourceMissingError, UnsupportedCroissantError
+from coralord_lightning.errors import (
+    CoralError,
+    FetchLimitError,
+    ForbiddenSourceError,
+    OfflineError,
+    SourceMissingError,
+    UnsupportedCroissantError,
+)
 from coralord_lightning.sources.address import public_url, require_http, split_userinfo
 from coralord_lightning.sources.archives import ArchiveLimits, member_path
 from coralord_lightning.sources.archives.limits import forbidden
@@ -225,8 +232,8 @@ class GitRepository:
                 try:
                     self._git.run(*words, *options, network=True)
                     break
-                except (OfflineError, SourceMissingError):
-                    raise
+                except (FetchLimitError, ForbiddenSourceError, OfflineError, SourceMissingError):
+                    raise  # another way would not help, and would find here what one that took too much has fetched
                 except CoralError:
                     if at + 1 == len(tries):
                         raise
