@@ -13,7 +13,7 @@ from coralord_lightning.errors import SourceFormatError
 from coralord_lightning.spec.predicate import quote_literal
 from coralord_lightning.spec.selection import SelectedField
 
-__all__ = ["Targets", "field_sql", "leaves"]
+__all__ = ["Targets", "ends_of", "field_sql", "leaves"]
 
 Place = tuple[str, ...]
 Targets = Mapping[Place, str]
@@ -98,24 +98,25 @@ def _view(field: SelectedField, table: Table) -> tuple[Table, Value | None]:
         whole = Value(f"CAST(CAST({whole.sql} AS JSON) AS JSON[])", JSON.listed(1))
     if whole is None or whole.type.depth == 0 or whole.type.element not in ("STRUCT", "MAP", "JSON"):
         return table, None
-    leaf = next(_ends(field))
+    leaf = next(ends_of(field))
     return table.with_value(leaf, Value(f"r{whole.type.depth}", whole.type.item)), whole
 
 
 def _common(field: SelectedField, table: Table) -> Value | None:
     """The one column that all subfields come from, each by a path into it; None where there is none."""
-    ends = list(_ends(field)) if field.children else []
+    ends = list(ends_of(field)) if field.children else []
     sources = {(end.kind, end.column) for end in ends}
     if len(sources) != 1 or not all(end.transforms and end.transforms[0].op == "json_path" for end in ends):
         return None
     return table.value(ends[0])
 
 
-def _ends(field: SelectedField) -> Iterator[SelectedField]:
+def ends_of(field: SelectedField) -> Iterator[SelectedField]:
+    """The field, or the fields without subfields in it, at any depth."""
     if not field.children:
         yield field
     for child in field.children:
-        yield from _ends(child)
+        yield from ends_of(child)
 
 
 def _no_list(field: SelectedField, table: Table) -> SourceFormatError:

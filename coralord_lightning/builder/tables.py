@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coralord_lightning.builder.expressions import Place, field_sql, leaves
+from coralord_lightning.builder.expressions import Place, ends_of, field_sql, leaves
 from coralord_lightning.builder.field_sql import element_type
 from coralord_lightning.builder.kinds import ColumnType
 from coralord_lightning.builder.scans import Table, csv_table, files_table, json_table, parquet_table, staged_table
@@ -113,7 +113,7 @@ class Tables:
                 return csv_table(source, index, path, self._head(source.name, path), delimiter=delimiter)
             case "jsonl" | "inline":
                 head = self._head(source.name, path)
-                return json_table(source, index, path, head, self._ends(alias))
+                return json_table(source, index, path, head, list(self._leaves(alias)))
             case "json":
                 fields = list(self._leaves(alias))
                 row_path = reading.row_path or "$[*]"
@@ -134,11 +134,7 @@ class Tables:
         """Every field without subfields that comes from a table, join keys included."""
         keys = [key for join in self.selection.joins for key in join.on]
         for item in (*fields_of(self.selection), *keys):
-            yield from (leaf for leaf in _ends_of(item) if leaf.table == alias)
-
-    def _ends(self, alias: str) -> list[SelectedField]:
-        """Leaves; one within a struct reads JSON by a path, whatever it says."""
-        return list(self._leaves(alias))
+            yield from (leaf for leaf in ends_of(item) if leaf.table == alias)
 
     def _stage(self, index: int) -> Path:
         return self.staging / f"{index}.parquet"
@@ -177,10 +173,3 @@ def _over(tables: Sequence[Table], item: SelectedField) -> list[str]:
             types.setdefault(place, (leaf, []))[1].append(kind)
     targets = {place: element_type(leaf.dtype, kinds) for place, (leaf, kinds) in types.items()}
     return [field_sql(item, table, targets) for table in tables]
-
-
-def _ends_of(item: SelectedField) -> Iterator[SelectedField]:
-    if not item.children:
-        yield item
-    for child in item.children:
-        yield from _ends_of(child)
