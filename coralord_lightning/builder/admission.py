@@ -49,6 +49,7 @@ class Admission:
         self._out_dir = out_dir
         self._wait_s = wait_s
         self._worker: subprocess.Popen[bytes] | None = None
+        self._stopped = False
 
     def __enter__(self) -> Self:
         return self
@@ -57,6 +58,13 @@ class Admission:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+
+    def stop(self) -> None:
+        """End the process, so that a waiting `admit` raises; for another thread."""
+        self._stopped = True
+        worker = self._worker
+        if worker is not None:
+            worker.kill()
 
     def admit(
         self, path: Path, *, expect: tuple[Column, ...] | None, label: str, selected: bool = False
@@ -99,6 +107,8 @@ class Admission:
 
     def _ask(self, request: dict[str, Any], label: str) -> dict[str, Any]:
         worker = self._worker or self._start()
+        if self._stopped:
+            raise _too_much(label, "was stopped")
         stdin, stdout = _pipe(worker.stdin), _pipe(worker.stdout)
         wait_s = self._wait_s + _WAIT_S_PER_GIB * request["size_bytes"] / (1 << 30)
         try:

@@ -1,116 +1,32 @@
 """Makes a plan true: builds the partitions that are missing and assembles the version. Owns no byte and no process.
 
-What it acts through is handed in as Protocols; `workspace` puts the real ones together.
+The caller's thread extracts one partition after the other; workers refine, run, check and keep what is extracted. What
+it all acts through is handed in as Protocols; `workspace` puts the real ones together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any
 
-from coralord_lightning.builder.admission import Admission
-from coralord_lightning.builder.refine_errors import unlike_forms
-from coralord_lightning.builder.runners.base import Runner, Sandbox, Session, Task
+from coralord_lightning.builder.bench import Agreement, Extracted, Shop, common_forms
+from coralord_lightning.builder.pool import Pool
+from coralord_lightning.builder.runners.base import Sandbox
 from coralord_lightning.builder.staging import stage_code, write_batches
+from coralord_lightning.builder.tools import Extractor, PartitionStore, Progress, Tools
 from coralord_lightning.errors import EmptySelectionError
 from coralord_lightning.spec.digest import content_digest
 from coralord_lightning.spec.fingerprint import canonical, partition_key
-from coralord_lightning.spec.manifest import Column, Manifest, PartitionRecord, Shard, SplitPart
-from coralord_lightning.spec.plan import Job, Partition
+from coralord_lightning.spec.manifest import Manifest, PartitionRecord, SplitPart
+from coralord_lightning.spec.plan import Job
 from coralord_lightning.spec.selection import SelectedField
 from coralord_lightning.spec.statistics import FieldStatistics, merge_tallies
 
-if TYPE_CHECKING:
-    from coralord_lightning.builder.refine import Refiner
-
 __all__ = ["Built", "Extractor", "PartitionStore", "Progress", "Tools", "assemble", "build", "common_forms"]
-
-
-class Progress(Protocol):
-    """Who hears how a build goes."""
-
-    def phase(self, text: str) -> None:
-        """Say what happens now, in a few words."""
-        ...
-
-    def start(self, partitions_total: int) -> None:
-        """Partitions are about to be built."""
-        ...
-
-    def advance(self, partitions: int = 1, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002 - the unit is the name
-        """Partitions are finished."""
-        ...
-
-    def fetching(self, done_bytes: int, total_bytes: int | None = None) -> None:
-        """So much was fetched; `total_bytes` is what is foretold, where it is said."""
-        ...
-
-    def finish(self) -> None:
-        """Nothing more will come."""
-        ...
-
-
-class PartitionStore(Protocol):
-    """What a build needs of the store."""
-
-    def lookup_partition(self, key: str) -> PartitionRecord | None:
-        """A finished partition whose shards are all there."""
-        ...
-
-    def admit_shard(self, temp: Path, sha256: str, size_bytes: int) -> str:
-        """Keep a shard for good; returns its path relative to the home."""
-        ...
-
-    def publish_partition(self, record: PartitionRecord) -> None:
-        """Keep a partition's record; its shards are kept already."""
-        ...
-
-    def temp_dir(self) -> AbstractContextManager[Path]:
-        """A private directory on the store's file system, gone afterwards."""
-        ...
-
-
-class Extractor(Protocol):
-    """What a build needs of the selection's reader."""
-
-    def require_disjoint(self, partition: Partition) -> None:
-        """Raise SplitError with counts where two splits claim one row."""
-        ...
-
-    def read(self, partition: Partition, split: str) -> Any:
-        """The rows of one split as a pyarrow.RecordBatchReader, in order, cut into the plan's batches."""
-        ...
-
-    def count_unassigned(self, partition: Partition) -> int:
-        """Selected rows that no split takes."""
-        ...
-
-    def distinct(self, partition: Partition, field: str, *, at_most: int) -> list[str]:
-        """The texts of a field in the rows of all splits, sorted; more than `at_most` where there are more."""
-        ...
-
-    def place_of(self, partition: Partition, split: str, row: int) -> tuple[str, int] | None:
-        """The source's name and the row in it of one row of what `read` gives."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """Everything a build acts through.
-
-    Args:
-        runner: None where the job has no pipeline.
-        image: gives the image to run, building or pulling it if need be; only called when something is built.
-    """
-
-    store: PartitionStore
-    open_extractor: Callable[[Job, Path], AbstractContextManager[Extractor]]
-    runner: Runner | None
-    image: Callable[[], str | None]
-    progress: Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,21 +46,27 @@ def build(job: Job, tools: Tools, *, created_at: str) -> Built:
     Raises:
         CoralError: whatever extraction, pipeline, admission or store found wrong; finished partitions are kept.
     """
-    plan = job.canonical
     classes = _classes(job, tools)
-    keys = [partition_key(plan, index, _found(job, classes)) for index in range(len(job.plan.partitions))]
+    keys = _keys(job, classes)
     tools.progress.phase("looking for finished partitions")
     records = {key: record for key in keys if (record := tools.store.lookup_partition(key)) is not None}
     missing = [index for index, key in enumerate(keys) if key not in records]
     isolation: Mapping[str, Any] | None = None
     if missing:
-        refining = _Refining(classes=classes, forms=common_forms(records.values()))
-        expect = next((record.columns for record in records.values() if record.columns), None)
-        with _Bench.open(job, tools, expect, refining) as bench:
-            tools.progress.start(len(missing))
-            for index in missing:
-                records[keys[index]] = bench.make(keys[index], index)
-            isolation = bench.isolation
+        columns = next((record.columns for record in records.values() if record.columns), None)
+        agreement = Agreement(columns, common_forms(records.values()))
+        tools.progress.start(len(missing))
+        with tools.store.temp_dir() as folder, _open_shop(job, tools, folder, agreement, classes) as (shop, extractor):
+            pool = Pool(size=min(tools.jobs, len(missing)), open_worker=shop.open_bench, progress=tools.progress)
+            with pool:
+                for number, index in enumerate(missing, start=1):
+                    pool.room()
+                    tools.progress.phase(f"building partition {index + 1} of {len(keys)}")
+                    tag = f"{number}/{len(missing)}" if len(missing) > 1 else ""
+                    item = _Item(index=index, key=keys[index], tag=tag)
+                    pool.put(_extracted(item, shop, extractor, watch=pool.check))
+                records |= pool.finish()
+            isolation = pool.isolation
     manifest = assemble(job, [records[key] for key in keys], isolation, created_at, classes)
     return Built(manifest=manifest, partitions_built=len(missing), partitions_reused=len(keys) - len(missing))
 
@@ -192,20 +114,6 @@ def assemble(
     )
 
 
-def common_forms(records: Iterable[PartitionRecord]) -> dict[str, Mapping[str, Any]]:
-    """What decoded values turned out to be, the same in all partitions. Pure.
-
-    Raises:
-        SourceFormatError: it is not the same.
-    """
-    forms: dict[str, Mapping[str, Any]] = {}
-    for record in records:
-        for name, form in record.forms.items():
-            if forms.setdefault(name, form) != form:
-                raise unlike_forms(name, forms[name], form)
-    return forms
-
-
 def _statistics(splits: Mapping[str, tuple[SplitPart, ...]]) -> dict[str, dict[str, FieldStatistics]]:
     """By split and column; nothing for a split with a part that nobody has counted."""
     out = {}
@@ -246,130 +154,34 @@ def _found(job: Job, classes: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[
     return {name: known for name, known in classes.items() if name not in given}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Refining:
-    """What refining needs beside the selection."""
-
-    classes: Mapping[str, tuple[str, ...]]
-    forms: Mapping[str, Mapping[str, Any]]
-
-    def open(self, job: Job, stack: ExitStack) -> Refiner | None:
-        from coralord_lightning.builder.refine import Refiner, needs_refining
-
-        fields = job.plan.selection.fields
-        if not needs_refining(fields):
-            return None
-        from coralord_lightning.builder.decode import Decoder
-
-        decoder = stack.enter_context(Decoder())
-        return Refiner(fields, decoder=decoder, bounds=job.plan.batch, classes=self.classes, forms=self.forms)
+def _keys(job: Job, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
+    plan, found = job.canonical, _found(job, classes)
+    return [partition_key(plan, index, found) for index in range(len(job.plan.partitions))]
 
 
-@dataclass(slots=True, kw_only=True)
-class _Bench:
-    """The open tools of one build: extractor, sandbox and admission, all gone when it closes."""
-
-    job: Job
-    tools: Tools
-    folder: Path
-    extractor: Extractor
-    admission: Admission
-    refiner: Refiner | None
-    session: Session | None
-    expect: tuple[Column, ...] | None
-    stack: ExitStack
-
-    @classmethod
-    def open(cls, job: Job, tools: Tools, expect: tuple[Column, ...] | None, refining: _Refining) -> _Bench:
-        with ExitStack() as stack:
-            folder = stack.enter_context(tools.store.temp_dir())
-            for name in ("code", "in", "out", "shards", "spill"):
-                (folder / name).mkdir()
-            extractor = stack.enter_context(tools.open_extractor(job, folder / "spill"))
-            admission = stack.enter_context(Admission(folder / "shards"))
-            refiner = refining.open(job, stack)
-            session = _open_session(job, tools, folder, stack)
-            return cls(
-                job=job, tools=tools, folder=folder, extractor=extractor, admission=admission,
-                refiner=refiner, session=session, expect=expect, stack=stack.pop_all(),
-            )  # fmt: skip
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.stack.__exit__(*exception)  # type: ignore[arg-type]  # ExitStack types the triple apart
-
-    @property
-    def isolation(self) -> Mapping[str, Any] | None:
-        return None if self.session is None else dict(self.session.isolation)
-
-    def make(self, key: str, index: int) -> PartitionRecord:
-        """Build one partition and keep it."""
-        plan = self.job.plan
-        partition = plan.partitions[index]
-        where = f"partition {index + 1} of {len(plan.partitions)}"
-        self.tools.progress.phase(f"building {where}")
-        self.extractor.require_disjoint(partition)
-        parts = {
-            rule.name: self._part(partition, rule.name, f"{index}-{number}", f"{where}, split {rule.name}")
-            for number, rule in enumerate(plan.selection.splits)
-        }
-        record = PartitionRecord(
-            key=key,
-            columns=self.expect if any(part.num_rows for part in parts.values()) else None,
-            splits={name: self._keep(part) for name, part in parts.items()},  # all of it, or nothing
-            unassigned_rows=self.extractor.count_unassigned(partition),
-            forms={} if self.refiner is None else self.refiner.take_forms(),
-        )
-        self.tools.store.publish_partition(record)
-        size_bytes = sum(shard.size_bytes for part in parts.values() for shard in part.shards)
-        rows = sum(part.num_rows for part in parts.values())
-        self.tools.progress.advance(partitions=1, rows=rows, bytes=size_bytes)
-        return record
-
-    def _part(self, partition: Partition, split: str, stem: str, label: str) -> SplitPart:
-        """Extract, run and admit one split of one partition; nothing runs over no rows."""
-        source, output = self.folder / "in" / f"{stem}.arrow", self.folder / "out" / f"{stem}.arrow"
-        direct = self.session is None
-        if not write_batches(self._rows(partition, split, label), output if direct else source):
-            return SplitPart()
-        if self.session is not None:
-            self.session.run(Task(input=source.name, output=output.name, label=label))
-            source.unlink()
-        admitted = self.admission.admit(output, expect=self.expect, label=label, selected=direct)
-        output.unlink()
-        if admitted.part.num_rows:
-            self.expect = admitted.columns
-        return admitted.part
-
-    def _rows(self, partition: Partition, split: str, label: str) -> Any:
-        """The rows of one split of one partition, as the pipeline gets them."""
-        rows = self.extractor.read(partition, split)
-        if self.refiner is None:
-            return rows
-        from coralord_lightning.builder.refine import Origin
-
-        extractor = self.extractor
-        origin = Origin(label=label, locate=lambda row: extractor.place_of(partition, split, row))
-        return self.refiner.refine(rows, origin)
-
-    def _keep(self, part: SplitPart) -> SplitPart:
-        """Hand finished shards over to the store."""
-        return replace(part, shards=tuple(self._keep_shard(shard) for shard in part.shards))
-
-    def _keep_shard(self, shard: Shard) -> Shard:
-        temp = self.folder / "shards" / shard.path
-        return replace(shard, path=self.tools.store.admit_shard(temp, shard.sha256, shard.size_bytes))
+@contextmanager
+def _open_shop(
+    job: Job, tools: Tools, folder: Path, agreement: Agreement, classes: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[Shop, Extractor]]:
+    """What all workers share, and the extractor, in a private folder."""
+    for name in ("code", "in", "out", "shards", "spill"):
+        (folder / name).mkdir()
+    sandbox = _sandbox(job, tools, folder)
+    with tools.open_extractor(job, folder / "spill") as extractor:
+        shop = Shop(
+            job=job, tools=tools, folder=folder, sandbox=sandbox, agreement=agreement, classes=classes,
+            numbers=itertools.count(),
+        )  # fmt: skip
+        yield shop, extractor
 
 
-def _open_session(job: Job, tools: Tools, folder: Path, stack: ExitStack) -> Session | None:
+def _sandbox(job: Job, tools: Tools, folder: Path) -> Sandbox | None:
     pipeline, environment = job.plan.pipeline, job.plan.environment
     if pipeline is None or environment is None or tools.runner is None:
         return None
     tools.progress.phase("starting the pipeline's environment")
     stage_code(job, folder / "code")
-    sandbox = Sandbox(
+    return Sandbox(
         code_dir=folder / "code",
         in_dir=folder / "in",
         out_dir=folder / "out",
@@ -383,4 +195,35 @@ def _open_session(job: Job, tools: Tools, folder: Path, stack: ExitStack) -> Ses
         limits=job.limits,
         source_names=job.source_names,
     )
-    return stack.enter_context(tools.runner.open(sandbox))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Item:
+    """One partition that is to be built: its place in the plan, its key, its place among those to build."""
+
+    index: int
+    key: str
+    tag: str
+
+
+def _extracted(item: _Item, shop: Shop, extractor: Extractor, *, watch: Callable[[], None]) -> Extracted:
+    """Write the rows of one partition to files, a split each."""
+    job = shop.job
+    partition = job.plan.partitions[item.index]
+    extractor.require_disjoint(partition)
+    files = {}
+    for number, rule in enumerate(job.plan.selection.splits):
+        path = shop.folder / "in" / f"{item.index}-{number}.arrow"
+        if write_batches(extractor.read(partition, rule.name), path, watch=watch):
+            files[rule.name] = path
+        else:
+            path.unlink()
+    return Extracted(
+        key=item.key,
+        tag=item.tag,
+        label=f"partition {item.index + 1} of {len(job.plan.partitions)}",
+        splits=tuple(rule.name for rule in job.plan.selection.splits),
+        files=files,
+        unassigned_rows=extractor.count_unassigned(partition),
+        locate=lambda split, row: extractor.place_of(partition, split, row),
+    )

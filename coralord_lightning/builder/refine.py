@@ -86,6 +86,10 @@ class Refiner:
         self._forms = {name: dict(form) for name, form in forms.items()}
         self._seen: dict[str, dict[str, Any]] = {}
 
+    def expect(self, forms: Mapping[str, Mapping[str, Any]]) -> None:
+        """Hold values to what they turned out to be elsewhere."""
+        self._forms |= {name: dict(form) for name, form in forms.items()}
+
     def take_forms(self) -> dict[str, dict[str, Any]]:
         """What values without a declared shape or rate were since the last call, by field."""
         seen, self._seen = self._seen, {}

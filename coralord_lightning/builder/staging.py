@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ __all__ = ["stage_code", "write_batches"]
 _ENOSPC = 28
 
 
-def write_batches(reader: Any, path: Path) -> int:
+def write_batches(reader: Any, path: Path, *, watch: Callable[[], None] = lambda: None) -> int:
     """Write a RecordBatchReader as one Arrow IPC stream, batch by batch; returns its rows.
 
+    Args:
+        watch: called before every batch; what it raises ends the writing.
     Raises:
         StoreFullError: the disk is full.
     """
@@ -27,6 +30,7 @@ def write_batches(reader: Any, path: Path) -> int:
     try:
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, reader.schema) as writer:
             for batch in reader:
+                watch()
                 writer.write_batch(batch)
                 rows += batch.num_rows
     except OSError as error:

@@ -51,11 +51,13 @@ class Task:
         input: file name beneath `in_dir`; its record batches are the batches that `per: batch` hands over.
         output: file name beneath `out_dir`.
         label: what a message calls it: "partition 3 of 12, split train".
+        tag: what stands before what it prints: "3/12"; "" where nothing else runs beside it.
     """
 
     input: str
     output: str
     label: str
+    tag: str = ""
 
 
 class Session(Protocol):
@@ -75,6 +77,10 @@ class Session(Protocol):
             PipelineOutputError: it returned what is no batch, or changed the schema between batches.
             RunnerError: the process or container died, ran out of memory or of time.
         """
+        ...
+
+    def stop(self) -> None:
+        """End the process or container, so that a waiting `run` raises at once; for another thread, more than once."""
         ...
 
 

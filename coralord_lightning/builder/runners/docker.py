@@ -105,6 +105,10 @@ class DockerSession:
         self._mounts.let_in(task.input)
         self._conversation.run(task)
 
+    def stop(self) -> None:
+        """End it, from another thread; see `Session.stop`."""
+        self._conversation.stop()
+
 
 def container_arguments(sandbox: Sandbox, mounts: Mounts, *, cpus: float) -> dict[str, Any]:
     """Every argument of the container, in docker-py's words. Pure but for asking how much disk is free.

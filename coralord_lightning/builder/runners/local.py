@@ -130,6 +130,10 @@ class LocalSession:
         """Run one task; see `Session.run`."""
         self._conversation.run(task)
 
+    def stop(self) -> None:
+        """End it, from another thread; see `Session.stop`."""
+        self._conversation.stop()
+
 
 def _isolation(sandbox: Sandbox, answer: Mapping[str, Any]) -> dict[str, Any]:
     limits = sandbox.limits

@@ -116,6 +116,10 @@ class Conversation:
                 + (f"; otherwise, {SHARE}" if self._sandbox.image is not None else ""),
             )
 
+    def stop(self) -> None:
+        """End the other side, whoever waits for it."""
+        self._wire.kill()
+
     def _ask(self, request: Mapping[str, Any], label: str) -> Mapping[str, Any]:
         try:
             try:
