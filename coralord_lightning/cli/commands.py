@@ -164,7 +164,7 @@ def _workspace(values: Namespace) -> Workspace:
     from coralord_lightning.config import load_config
     from coralord_lightning.workspace import open_workspace
 
-    config = load_config(home=values.home, allow_private=values.allow_private or None)
+    config = load_config(home=values.home, allow_private=values.allow_private or None, jobs=values.jobs)
     return open_workspace(config, offline=values.offline, max_fetch=_max_fetch(values.max_fetch))
 
 

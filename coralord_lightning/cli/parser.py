@@ -99,6 +99,7 @@ COMMANDS: Mapping[str, Command] = {
                     default="stat",
                     help="how a version that is there is checked: sizes, or every byte",
                 ),
+                _argument("--jobs", metavar="N", help="build so many partitions at the same time; default: one a core"),
             ),
             resolves=True,
         ),
@@ -179,7 +180,7 @@ def _unknown(prog: str, kind: str, word: str, known: list[str]) -> UsageError:
 def _defaults() -> argparse.Namespace:
     flags: tuple[str, ...] = ("json", "quiet", "debug", "offline", "locked", "allow_private")
     flags += ("explain", "exit_code", "dry_run", "force", "validate")
-    return argparse.Namespace(home=None, max_fetch=None, **dict.fromkeys(flags, False))
+    return argparse.Namespace(home=None, max_fetch=None, jobs=None, **dict.fromkeys(flags, False))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from types import UnionType
 from typing import Any
 
 from coralord_lightning.config.environment import from_environment, parse_proxies, require_endpoint
-from coralord_lightning.config.limits import SiteLimits, parse_bytes, parse_limits
+from coralord_lightning.config.limits import SiteLimits, parse_bytes, parse_count, parse_limits
 from coralord_lightning.config.secrets import Credential, Secret, parse_credentials
 from coralord_lightning.errors import ConfigError, nearest
 
@@ -33,6 +33,7 @@ _ENVIRONMENT = {
     "CORAL_CA_BUNDLE": "ca_bundle",
     "CORAL_ALLOW_PRIVATE_HOSTS": "allow_private_hosts",
     "CORAL_MAX_FETCH": "max_fetch",
+    "CORAL_JOBS": "jobs",
     "HF_ENDPOINT": "hf_endpoint",
     "DOCKER_HOST": "docker_host",
 }
@@ -55,6 +56,7 @@ class Config:
         lock_timeout_s: seconds to wait for another process's build before giving up.
         allow_private: any host may resolve to private or loopback addresses; only ever an argument of one call.
         max_fetch: bytes that one command may fetch, where nothing nearer says so.
+        jobs: partitions that are built at the same time, each in a container or process of its own; None: one a core.
         proxies: "http" or "https" -> address of the proxy, which may hold a password.
         no_proxy: hosts and domains that are reached directly.
         credentials: by origin, as `https://host:port`, `s3://bucket`, or `s3://` for all buckets.
@@ -72,6 +74,7 @@ class Config:
     lock_timeout_s: float = 24 * 3600.0
     allow_private: bool = False
     max_fetch: int | None = None
+    jobs: int | None = None
     proxies: Mapping[str, Secret] = field(default_factory=dict)
     no_proxy: tuple[str, ...] = ()
     credentials: Mapping[str, Credential] = field(default_factory=dict)
@@ -193,6 +196,8 @@ def _parse(values: dict[str, Any]) -> Config:
     values["no_proxy"] = tuple(text for text in values["no_proxy"] if text)
     if values.get("max_fetch") is not None:
         values["max_fetch"] = parse_bytes(values["max_fetch"], subject="max_fetch")
+    if values.get("jobs") is not None:
+        values["jobs"] = parse_count(values["jobs"], subject="jobs")
     config = replace(Config(home=values["home"]), **values)
     kinds: dict[str, tuple[type | UnionType, str]] = {
         "base_image": (str, "text"),

@@ -11,7 +11,9 @@ from typing import Any
 
 from coralord_lightning.errors import ConfigError, nearest
 
-__all__ = ["SiteLimits", "parse_bytes", "parse_limits"]
+__all__ = ["SiteLimits", "parse_bytes", "parse_count", "parse_limits"]
+
+_MOST = 1024
 
 _UNITS = {"": 1, "b": 1} | {
     name + ending: base**power
@@ -78,6 +80,19 @@ def parse_bytes(value: Any, *, subject: str) -> int:
         example = f'{subject.rpartition(".")[2]} = "50GB"'
         raise ConfigError(subject, "is no number of bytes", facts={"got": repr(value)}, remedy=example)
     return int(Decimal(found[1]) * _UNITS[found[2]])
+
+
+def parse_count(value: Any, *, subject: str) -> int:
+    """A number from 1 to 1024, as such or as text.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= _MOST:
+        expected = f"a whole number from 1 to {_MOST}"
+        raise ConfigError(subject, f"must be {expected}", facts={"got": repr(value)}, remedy=f"{subject} = 2")
+    return int(text)
 
 
 def _bad(file: Path, subject: str, expected: str, remedy: str) -> ConfigError:

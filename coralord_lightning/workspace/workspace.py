@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -252,6 +253,7 @@ class Workspace:
             runner=None if environment is None else self._runner(environment),
             image=lambda: self._image(environment),
             progress=progress,
+            jobs=self.config.jobs or _cores(),
         )
 
     def _runner(self, environment: EnvironmentPlan) -> Runner:
@@ -281,6 +283,11 @@ class Workspace:
         except StoreError:
             if not tolerant:
                 raise
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _built(job: Job, tools: Tools) -> Built:
