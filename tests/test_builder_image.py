@@ -229,3 +229,10 @@ def test_without_a_setting_the_docker_clients_own_choice_counts(tmp_path, monkey
     with pytest.raises(EngineUnreachableError) as caught:
         engine_version(load_config(home=tmp_path, environ={"HOME": str(tmp_path)}))
     assert caught.value.facts["engine"] == "the default of the Docker client"
+
+
+def test_without_a_setting_the_default_image_builds_on_what_its_dockerfile_says(tmp_path):
+    config = load_config(home=tmp_path, environ={"HOME": str(tmp_path)})
+    assert config.base_image is None
+    assert f"ARG BASE_IMAGE={room._base_image(config)}\n" in default_dockerfile()
+    assert room._base_image(replace(config, base_image="other:1")) == "other:1"

@@ -47,7 +47,8 @@ class Config:
 
     Args:
         home: the store directory, absolute.
-        base_image: what the shipped Dockerfile builds on (`ARG BASE_IMAGE`).
+        base_image: what Dockerfiles that declare `ARG BASE_IMAGE`, as the shipped one, build on; None: their own
+            default.
         wheelhouse: directory of wheels sent along with the default image's context, for sites whose
             containers reach no package index.
         docker_host: address of the container engine; None leaves the choice to the Docker client.
@@ -66,7 +67,7 @@ class Config:
     """
 
     home: Path
-    base_image: str = "python:3.11-slim"
+    base_image: str | None = None
     wheelhouse: Path | None = None
     docker_host: str | None = None
     allow_private_hosts: frozenset[str] = frozenset()
@@ -200,7 +201,7 @@ def _parse(values: dict[str, Any]) -> Config:
         values["jobs"] = parse_count(values["jobs"], subject="jobs")
     config = replace(Config(home=values["home"]), **values)
     kinds: dict[str, tuple[type | UnionType, str]] = {
-        "base_image": (str, "text"),
+        "base_image": (str | None, "text"),
         "lock_timeout_s": (int | float, "number"),
         "allow_private": (bool, "boolean"),
     }

@@ -31,6 +31,7 @@ IMAGE_LABEL = f"{LABEL}.image"
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}", re.ASCII)
+_OWN_BASE = re.compile(r"^ARG BASE_IMAGE=(\S+)", re.ASCII | re.MULTILINE)
 _LAST_LINES = 15
 _BUILD_TIMEOUT_S = 3600
 
@@ -50,8 +51,9 @@ def resolve(image: str | None, *, config: Config, network: bool = False) -> Envi
     """
     with connect(config) as client, engine_trouble(config):
         if image is None:
-            base = _require(client, config.base_image, subject="base_image")
-            identity = _default_identity(base, config.base_image)
+            base_image = _base_image(config)
+            base = _require(client, base_image, subject="base_image")
+            identity = _default_identity(base, base_image)
             found = _inspect(client, _default_tag(identity))
             return EnvironmentPlan(
                 kind="docker",
@@ -106,6 +108,21 @@ def default_dockerfile() -> str:
         facts={"expected": package / "builder" / "image" / "Dockerfile"},
         remedy="pip install --force-reinstall coralord-lightning",
     )
+
+
+def _base_image(config: Config) -> str:
+    """What the shipped Dockerfile builds on: the site's choice, else the default of its own ARG line."""
+    if config.base_image is not None:
+        return config.base_image
+    found = _OWN_BASE.search(default_dockerfile())
+    if found is None:
+        raise RunnerError(
+            "default image",
+            "its Dockerfile names no base image",
+            facts={"expected": "ARG BASE_IMAGE=…"},
+            remedy="set CORAL_BASE_IMAGE to an image with Python that the engine has",
+        )
+    return found[1]
 
 
 def _default_identity(base: Mapping[str, Json], base_image: str) -> dict[str, Json]:
@@ -213,8 +230,9 @@ def _how_to_get(image: str, subject: str) -> str:
 
 
 def _build_default(client: docker.DockerClient, identity: Mapping[str, Json], config: Config, echo: Echo) -> str:
-    base = _require(client, config.base_image, subject="base_image")
-    now = _default_identity(base, config.base_image)
+    base_image = _base_image(config)
+    base = _require(client, base_image, subject="base_image")
+    now = _default_identity(base, base_image)
     changed = [key for key in identity if identity[key] != now.get(key)]
     if changed:
         raise ImageNotFoundError(
@@ -224,7 +242,7 @@ def _build_default(client: docker.DockerClient, identity: Mapping[str, Json], co
             remedy="coral update DESCRIPTOR, to pin what is here; or get the base image that it was pinned with",
         )
     tag = _default_tag(identity)
-    echo(f"[image] building {tag} from {config.base_image}")
+    echo(f"[image] building {tag} from {base_image}")
     with tempfile.TemporaryFile() as context:
         wheels = _write_context(context, config.wheelhouse)
         context.seek(0)
@@ -232,7 +250,7 @@ def _build_default(client: docker.DockerClient, identity: Mapping[str, Json], co
             fileobj=context,
             custom_context=True,
             tag=tag,
-            buildargs={"BASE_IMAGE": config.base_image},
+            buildargs={"BASE_IMAGE": base_image},
             labels={IMAGE_LABEL: _identity_hash(identity)},
             network_mode="none" if wheels else None,
             rm=True,
@@ -246,7 +264,7 @@ def _build_default(client: docker.DockerClient, identity: Mapping[str, Json], co
     if built is None or built["RootFS"]["Layers"][: len(layers)] != layers:
         raise RunnerError(
             "default image",
-            f"'{config.base_image}' was changed while the image was being built",
+            f"'{base_image}' was changed while the image was being built",
             remedy="run the same command again",
         )
     return str(built["Id"])
