@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -20,7 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-from coralord_lightning.spec.descriptor.units import parse_duration, parse_size, relative_path
+from coralord_lightning.spec.descriptor.environment import EnvironmentOptions
+from coralord_lightning.spec.descriptor.options import Options
+from coralord_lightning.spec.descriptor.units import parse_size, relative_path
 
 __all__ = [
     "EnvironmentOptions",
@@ -49,15 +49,9 @@ def _without_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=2**60)]
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=366 * 86_400)]
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
-
-
-class FieldOptions(_Options):
+class FieldOptions(Options):
     """What to make of one field while building.
 
     Args:
@@ -103,7 +97,7 @@ class FieldOptions(_Options):
         return value
 
 
-class FieldChoice(_Options):
+class FieldChoice(Options):
     """Which fields are handed out.
 
     Args:
@@ -130,7 +124,7 @@ class FieldChoice(_Options):
         raise ValueError(message)
 
 
-class SplitOptions(_Options):
+class SplitOptions(Options):
     """Which rows one split takes: `where`, or `source`, or `from` with `fraction`; all of them without any."""
 
     where: str | None = None
@@ -165,7 +159,7 @@ class SplitOptions(_Options):
         return self
 
 
-class PipelineOptions(_Options):
+class PipelineOptions(Options):
     """The user's code, and how it is called."""
 
     entrypoint: str
@@ -204,42 +198,6 @@ class PipelineOptions(_Options):
         return self.entrypoint.partition(":")[2]
 
 
-class EnvironmentOptions(_Options):
-    """Where the pipeline runs.
-
-    Args:
-        local: this interpreter, no container.
-        image: an OCI image by digest.
-        memory: bytes.
-        timeout: seconds.
-    """
-
-    local: bool = False
-    image: str | None = None
-    dockerfile: str | None = None
-    memory: Bytes | None = None
-    cpus: float | None = Field(default=None, ge=0.01, allow_inf_nan=False)  # an engine takes 0 for no limit
-    timeout: Seconds | None = None
-    network: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_user(cls, value: Any) -> Any:
-        if value == "local":
-            return {"local": True}
-        if isinstance(value, str):
-            message = f"is {value!r}; the one word it may be is local"
-            raise ValueError(message)
-        return value
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if sum((self.local, self.image is not None, self.dockerfile is not None)) > 1:
-            message = "says more than one of local, image and dockerfile"
-            raise ValueError(message)
-        return self
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Where a descriptor was read, for messages and relative paths; never part of what it says."""
@@ -249,7 +207,7 @@ class Provenance:
     lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
-class SubsetDescriptor(_Options):
+class SubsetDescriptor(Options):
     """What a run needs: a Croissant dataset, a subset of it, a pipeline and where that runs.
 
     Two descriptors that say the same are equal, wherever they were read.

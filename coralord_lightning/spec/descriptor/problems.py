@@ -52,8 +52,12 @@ _EXPECTED: Mapping[str, tuple[str, str]] = {
     "pipeline.per": ("batch, partition or dataset", "per: batch"),
     "pipeline.params": ("a mapping from names to JSON values", "params: {max: 16}"),
     "pipeline.files": ("a list of paths inside the descriptor's folder", "files: [vocab.json]"),
-    "environment": ("local, or a mapping with an image and limits", "environment: local"),
+    "environment": ("local, or a mapping with image or dockerfile, and limits", "environment: local"),
     "environment.image": ("an image by digest", "image: ghcr.io/team/etl@sha256:<64 hex digits>"),
+    "environment.dockerfile": ("the path of a Dockerfile", "dockerfile: Dockerfile"),
+    "environment.context": ("the path of the folder that is sent", "context: ."),
+    "environment.build_args": ("a mapping from ARG names to texts; numbers in quotes", 'build_args: {PYTHON: "3.11"}'),
+    "environment.target": ("the name of a stage of the Dockerfile", "target: runtime"),
     "environment.memory": ("a size above 0, at most 1048576t", "memory: 4g"),
     "environment.cpus": ("a number of at least 0.01", "cpus: 2"),
     "environment.timeout": ("a duration above 0, at most 366d", "timeout: 10m"),
@@ -122,9 +126,6 @@ def _check_top(descriptor: SubsetDescriptor) -> None:
 
 def _check_environment(descriptor: SubsetDescriptor, environment: model.EnvironmentOptions) -> None:
     image = environment.image
-    if environment.dockerfile is not None:
-        build = f"docker build -q -f {environment.dockerfile} .   # prints the image: sha256:… to write instead"
-        raise _later(descriptor, "environment.dockerfile", build)
     if image is None or _BY_DIGEST.fullmatch(image):
         return
     if "@" in image or not re.fullmatch(r"[\w./:-]+", image) or image.startswith("sha256:"):
