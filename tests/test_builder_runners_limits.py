@@ -59,6 +59,8 @@ def failure(folder: Path, code: str, **changes: Any) -> CoralError:
 class ScriptedWire:
     """Answers what it was given."""
 
+    tag = ""
+
     def __init__(self, *answers: bytes) -> None:
         self.answers = list(answers)
         self.killed = False
@@ -88,7 +90,7 @@ def test_a_pipeline_that_hangs_is_stopped_at_its_limit(tmp_path):
     with pytest.raises(RunnerError) as caught, LocalRunner(echo=lines.append).open(sandbox) as session:
         session.run(TASK)
     assert "environment.timeout" in caught.value.remedy
-    assert caught.value.facts["allowed"] == "2 s of running, in all"
+    assert caught.value.facts["allowed"] == "2 s for one partition"
     with pytest.raises(ProcessLookupError):
         os.kill(int(lines[0].split()[1]), 0)
 

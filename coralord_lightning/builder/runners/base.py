@@ -27,6 +27,7 @@ class Sandbox:
         out_dir: where the session leaves outputs; the only writable mount.
         file, function: the entrypoint, `file` relative to `code_dir`.
         source_names: path in `code_dir` -> path to show the user in tracebacks.
+        processors: how many the code may see and use, where the platform can bound that; None: all there are.
     """
 
     code_dir: Path
@@ -41,6 +42,7 @@ class Sandbox:
     network: bool = False
     limits: Limits = field(default_factory=Limits)
     source_names: Mapping[str, str] = field(default_factory=dict)
+    processors: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ class Task:
 
 
 class Session(Protocol):
-    """A live sandbox."""
+    """A live sandbox. One thread runs tasks in it; any other may stop it."""
 
     @property
     def isolation(self) -> Mapping[str, Any]:
@@ -71,21 +73,36 @@ class Session(Protocol):
     def run(self, task: Task) -> None:
         """Run the pipeline over one input; returns once the output is complete and closed.
 
+        `limits.timeout_s` is the time that one task may take, from its first batch to its answer. After a task,
+        `out_dir` holds its output, the outputs of earlier tasks that nobody took, and nothing else: whatever a task
+        left beside it, or in its place, is an error and is removed, so that the next task starts clean. After an
+        error of the user's code the session goes on; after one of the process or container it raises that error again.
+
         Raises:
             PipelineNotFoundError: file or function cannot be loaded.
             PipelineFailedError: the user's code raised; names its own file and line.
-            PipelineOutputError: it returned what is no batch, or changed the schema between batches.
-            RunnerError: the process or container died, ran out of memory or of time.
+            PipelineOutputError: it returned what is no batch, changed the schema between batches, or left in `out_dir`
+                anything but one regular file of one name.
+            StoreFullError: the disk is full.
+            RunnerError: the process or container died, was stopped, ran out of memory or of time; no output is there.
         """
         ...
 
     def stop(self) -> None:
-        """End the process or container, so that a waiting `run` raises at once; for another thread, more than once."""
+        """End the process or container from another thread; more than once is fine.
+
+        A `run` that waits raises RunnerError ("was stopped") at once, and so does every later one.
+        """
         ...
 
 
 class Runner(Protocol):
-    """Starts sandboxes. Closing the context ends every process and container it started."""
+    """Starts sandboxes, in several threads at once if asked to.
+
+    Sessions may share `code_dir` and `in_dir`, which nobody but the host writes to; `out_dir` belongs to one session.
+    Closing the context ends every process and container that the session started, whatever those did to get away; it
+    may happen in another thread than the one that waits in `run`, which then raises as after `stop`.
+    """
 
     def open(self, sandbox: Sandbox) -> AbstractContextManager[Session]:
         """Start a sandbox; one process or container that serves many tasks."""

@@ -30,6 +30,7 @@ from coralord_lightning.builder.runners.protocol import (
     Conversation,
     Echo,
     echo_to_stderr,
+    prefixed,
 )
 from coralord_lightning.config import Config
 from coralord_lightning.errors import CoralError, ImageNotFoundError, RunnerError
@@ -81,6 +82,7 @@ class DockerRunner:
             wire = _ContainerWire(client, self._config, container_id, sandbox, self._echo)
             stack.callback(wire.close)
             conversation = Conversation(wire, sandbox, code_dir="/code", in_dir="/in", out_dir="/out")
+            stack.callback(conversation.hang_up)
             wire.start()
             answer = conversation.greet(probe="/coral/probe")
             mounts.require_shared(str(answer.get("probe")))
@@ -233,6 +235,7 @@ class _ContainerWire:
         self._client = client
         self._config = config
         self._id = container_id
+        self.tag = ""
         self._sandbox = sandbox
         self._echo = echo
         self._frames = b""
@@ -350,4 +353,4 @@ class _ContainerWire:
             for raw in lines:
                 text = raw.decode(errors="replace").rstrip("\r")
                 self._last.append(text)
-                self._echo(f"[pipeline] {text}")
+                self._echo(prefixed(text, self.tag))

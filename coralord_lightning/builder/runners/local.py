@@ -30,6 +30,7 @@ from coralord_lightning.builder.runners.protocol import (
     Conversation,
     Echo,
     echo_to_stderr,
+    prefixed,
 )
 from coralord_lightning.errors import CoralError, PipelineNotFoundError, RunnerError
 
@@ -100,17 +101,18 @@ class LocalRunner:
         """Start one process that serves many tasks; see `Runner.open`."""
         process = _start(sandbox)
         wire = _ProcessWire(process, sandbox, self._echo)
+        conversation = Conversation(
+            wire,
+            sandbox,
+            code_dir=str(sandbox.code_dir.absolute()),
+            in_dir=str(sandbox.in_dir.absolute()),
+            out_dir=str(sandbox.out_dir.absolute()),
+        )
         try:
-            conversation = Conversation(
-                wire,
-                sandbox,
-                code_dir=str(sandbox.code_dir.absolute()),
-                in_dir=str(sandbox.in_dir.absolute()),
-                out_dir=str(sandbox.out_dir.absolute()),
-            )
             answer = conversation.greet(memory_bytes=sandbox.limits.memory_bytes)
             yield LocalSession(conversation, _isolation(sandbox, answer))
         finally:
+            conversation.hang_up()
             wire.close()
 
 
@@ -169,6 +171,7 @@ class _ProcessWire:
     """Pipes to a child process in a group of its own."""
 
     def __init__(self, process: subprocess.Popen[bytes], sandbox: Sandbox, echo: Echo) -> None:
+        self.tag = ""
         self._process = process
         self._sandbox = sandbox
         self._echo = echo
@@ -257,7 +260,7 @@ class _ProcessWire:
 
     def _show(self, line: str) -> None:
         self._last.append(line)
-        self._echo(f"[pipeline] {line}")
+        self._echo(prefixed(line, self.tag))
 
 
 def _ending(code: int) -> str:
