@@ -6,9 +6,10 @@ Source: `reliability.md` section 3, "DuckDB, in order". `execute(sql, parameters
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = ["Complaints", "arrow_reader", "open_locked"]
 
 _GAP_BYTES = 16 * 1024
 """Needed column chunks this near to one another are fetched in one request."""
+_LINE = re.compile(r"in line (\d+)")
 _OWN = ("enable_progress_bar", "lock_configuration")
 """Settings that no session can make for others. All others are made for all: a cursor takes over no session's."""
 
@@ -103,11 +105,13 @@ class Complaints:
         subject: what a message is about where no file can be told: the record set.
         names: path as DuckDB knows it -> logical name of the file.
         filesystem: what serves `coral://`, which keeps the errors of requests.
+        starts: path of a slice of a file -> (the file's logical name, number of its first row there).
     """
 
     subject: str
     names: Mapping[str, str]
     filesystem: Any | None
+    starts: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -137,13 +141,14 @@ class Complaints:
         if "out of memory" in text.lower():
             remedy = "select fewer fields, drop order_by, or build where there is more memory"
             return BuildError(self.subject, "its rows do not fit into memory", facts={"got": message}, remedy=remedy)
-        named = [path for path in sorted(self.names, key=len, reverse=True) if path in text]
+        known = {**self.names, **{path: name for path, (name, _) in self.starts.items()}}
+        named = [path for path in sorted(known, key=len, reverse=True) if path in text]
         for path in named:
-            message = message.replace(path, self.names[path])
+            message = _numbered_on(message.replace(path, known[path]), self.starts.get(path, ("", 0))[1])
         names = list(dict.fromkeys(self.names.values()))
         if named or len(names) == 1:
             return SourceFormatError(
-                self.names[named[0]] if named else names[0],
+                known[named[0]] if named else names[0],
                 "cannot be read as the format that the Croissant file declares",
                 facts={"got": message},
                 remedy="fetch the file again, or correct its encodingFormat in the Croissant file",
@@ -154,6 +159,11 @@ class Complaints:
             facts={"got": message, "files": ", ".join(names[:8])},
             remedy="check the files named here; if they are whole, report this message",
         )
+
+
+def _numbered_on(message: str, rows_before: int) -> str:
+    """A message with the numbers that the lines of a slice have in their file."""
+    return _LINE.sub(lambda found: f"in line {int(found[1]) + rows_before}", message)
 
 
 def _value_error(text: str) -> SourceFormatError:

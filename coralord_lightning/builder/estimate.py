@@ -13,7 +13,7 @@ from importlib import metadata
 
 from coralord_lightning.builder.footers import Footer, RangeReader, length, read_footer
 from coralord_lightning.builder.pruning import Span, can_hold, conjuncts, is_plain, must_hold
-from coralord_lightning.spec.plan import Job, Location, RemoteFile, SourceFile
+from coralord_lightning.spec.plan import Job, Location, Partition, Plan, RemoteFile, SourceFile
 from coralord_lightning.spec.predicate import Predicate
 from coralord_lightning.spec.selection import SelectedField, Selection, SplitRule
 
@@ -43,6 +43,30 @@ class Forecast:
     bytes_to_fetch: int
     disk_bytes: int
     num_partitions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """A source, and the partitions that read it."""
+
+    source: SourceFile
+    parts: tuple[Partition, ...]
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of a source that is text; of rows in the Croissant file, their part of it."""
+        whole = max((cut.stop for cut in self.source.slices), default=0)
+        if not whole or any(part.slice is None for part in self.parts):
+            return self.source.size_bytes
+        taken = sum(part.slice.stop - part.slice.start for part in self.parts if part.slice is not None)
+        return self.source.size_bytes * taken // whole
+
+    def groups(self, footer: Footer) -> list[int]:
+        """The row groups of a Parquet file that are read."""
+        cuts = [part.window for part in self.parts]
+        if None in cuts:
+            return list(range(footer.metadata.num_row_groups))
+        return sorted({group for window in cuts if window is not None for group in footer.groups_in(window)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +101,7 @@ def forecast(job: Job, *, partitions: Sequence[int], remote: RangeReader | None)
         SourceError: a footer cannot be read.
     """
     plan = job.plan
-    wanted = [plan.sources[index] for number in partitions for index in plan.partitions[number].sources]
-    told = list(_told(plan.selection, wanted, job.locations, remote))
+    told = list(_told(plan.selection, _wanted(plan, partitions), job.locations, remote))
     fetched = sum(item.bytes_to_fetch for item in told)
     rows = [item.num_rows for item in told]
     known = _all_rows(plan.selection) and len(partitions) == len(plan.partitions) and None not in rows
@@ -94,12 +117,24 @@ def forecast(job: Job, *, partitions: Sequence[int], remote: RangeReader | None)
     )
 
 
+def _wanted(plan: Plan, partitions: Sequence[int]) -> list[_Wanted]:
+    """What these partitions read of each source, each once: a byte is fetched once for all of them."""
+    parts: dict[int, list[Partition]] = {}
+    for number in partitions:
+        first, *joined = plan.partitions[number].sources
+        parts.setdefault(first, []).append(plan.partitions[number])
+        for index in joined:
+            parts.setdefault(index, []).append(Partition(sources=(index,)))
+    return [_Wanted(source=plan.sources[index], parts=tuple(found)) for index, found in parts.items()]
+
+
 def _told(
-    selection: Selection, sources: Iterable[SourceFile], locations: Mapping[str, Location], remote: RangeReader | None
+    selection: Selection, wanted: Iterable[_Wanted], locations: Mapping[str, Location], remote: RangeReader | None
 ) -> Iterator[_Told]:
     """Each source in turn, and none that a limit leaves unopened."""
     rest = _Rest(selection)
-    for source in sources:
+    for want in wanted:
+        source = want.source
         needs = rest.needs(source)
         if not needs:
             return
@@ -107,7 +142,7 @@ def _told(
         fetch = source.size_bytes if isinstance(place, RemoteFile) else 0
         if source.format == "parquet" and place is not None:
             footer = read_footer(source, place, remote)
-            told = _parquet(selection, source, footer, needs, rest)
+            told = _parquet(selection, want, footer, needs, rest)
             yield (
                 told
                 if isinstance(place, RemoteFile)
@@ -116,7 +151,7 @@ def _told(
         elif selection.reading.mode == "files" and not source.table:
             yield _Told(bytes_to_fetch=fetch, kept_bytes=_media_bytes(selection, source), num_rows=1)
         else:
-            yield _Told(bytes_to_fetch=fetch, kept_bytes=source.size_bytes * TEXT_FACTOR, num_rows=None)
+            yield _Told(bytes_to_fetch=fetch, kept_bytes=want.text_bytes * TEXT_FACTOR, num_rows=None)
 
 
 class _Rest:
@@ -201,14 +236,15 @@ def _leaves(item: SelectedField, table: str) -> Iterator[str]:
         yield item.column
 
 
-def _parquet(selection: Selection, source: SourceFile, footer: Footer, readings: Sequence[_Need], rest: _Rest) -> _Told:
-    items = [item for item in (*selection.fields, *selection.helpers) if item.table == source.table]
+def _parquet(selection: Selection, want: _Wanted, footer: Footer, readings: Sequence[_Need], rest: _Rest) -> _Told:
+    items = [item for item in (*selection.fields, *selection.helpers) if item.table == want.source.table]
     groups = [footer.metadata.row_group(index) for index in range(footer.metadata.num_row_groups)]
     spans = [footer.spans(group, items) for group in groups]
     needs = [_without_trifles(selection, need, spans) for need in readings]
     output = _columns(selection, (item.name for item in selection.fields))
-    stretches, kept = [footer.tail], 0
-    for group, held in zip(groups, spans, strict=True):
+    stretches, kept, num_rows = [footer.tail], 0, 0
+    for group, held in ((groups[index], spans[index]) for index in want.groups(footer)):
+        num_rows += group.num_rows
         columns: set[str] = set()
         for need, columns_of_need in needs:
             if not rest.wants(need):
@@ -221,7 +257,7 @@ def _parquet(selection: Selection, source: SourceFile, footer: Footer, readings:
                 columns |= _columns(selection, {name for item in need.predicates for name in item.fields()})
         stretches += footer.stretches(group, columns)
         kept += sum(chunk.total_uncompressed_size for chunk in footer.chunks(group, output)) if columns else 0
-    return _Told(bytes_to_fetch=length(stretches), kept_bytes=kept, num_rows=footer.metadata.num_rows)
+    return _Told(bytes_to_fetch=length(stretches), kept_bytes=kept, num_rows=num_rows)
 
 
 def _looks_far() -> bool:

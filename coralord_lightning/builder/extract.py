@@ -22,7 +22,7 @@ from coralord_lightning.builder.batching import rebatch
 from coralord_lightning.builder.buffers import numbers
 from coralord_lightning.builder.duck import Complaints, arrow_reader, open_locked
 from coralord_lightning.builder.reshape import reshape, row_width
-from coralord_lightning.builder.scans import write_rows
+from coralord_lightning.builder.slices import Slices
 from coralord_lightning.builder.split_sql import (
     Rows,
     crowd_query,
@@ -35,7 +35,7 @@ from coralord_lightning.builder.split_sql import (
 from coralord_lightning.builder.tables import Tables
 from coralord_lightning.errors import BuildError, SourceFormatError, SourceMissingError, SplitError
 from coralord_lightning.spec.plan import BatchBounds, Job, LocalFile, Location, Partition, RemoteFile, SourceFile
-from coralord_lightning.spec.selection import Distribution, InlineData, Selection, SplitRule
+from coralord_lightning.spec.selection import Selection, SplitRule
 
 __all__ = ["Extractor", "RemoteReader", "open_extractor"]
 
@@ -106,10 +106,12 @@ class Extractor:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coral-", dir=self._temp_dir)))
             remote = {n: place for n, place in self._locations.items() if isinstance(place, RemoteFile)}
             self._filesystem: RemoteReader | None = self._filesystem_factory(remote) if remote else None
-            self._paths = {source.name: self._path_for(source, folder) for source in self._sources}
+            self._paths = {s.name: self._path_for(s, folder, at) for at, s in enumerate(self._sources)}
+            slices = Slices(folder=folder / "staged")
             self._complaints = Complaints(
                 subject=self._selection.record_set,
                 names={path: name for name, path in self._paths.items()},
+                starts=slices.starts,
                 filesystem=self._filesystem,
             )
             (folder / "staged").mkdir()
@@ -126,9 +128,11 @@ class Extractor:
                 selection=self._selection,
                 sources=self._sources,
                 paths=self._paths,
+                locations=self._locations,
                 cursor=self._connection.cursor,
                 filesystem=self._filesystem,
                 staging=folder / "staged",
+                slices=slices,
             )
             self._stack = stack.pop_all()
         return self
@@ -262,20 +266,17 @@ class Extractor:
         with self._complaints.translated():
             return self._tables.rows(partition)
 
-    def _path_for(self, source: SourceFile, folder: Path) -> str:
+    def _path_for(self, source: SourceFile, folder: Path, number: int) -> str:
         """Where DuckDB reads a source: its own path, by a link where DuckDB would take that for a glob."""
         location = self._locations.get(source.name)
         if isinstance(location, RemoteFile) and self._filesystem is not None:
             return self._filesystem.path_of(source.name)
-        place = folder / f"{len(list(folder.iterdir()))}.{source.format}"
+        place = folder / f"{number}.{source.format}"
         if isinstance(location, LocalFile):
             if not _GLOB & set(str(location.path)):
                 return str(location.path)
             place.symlink_to(location.path)
-        elif isinstance(data := self._distribution(source.table), InlineData):
-            with place.open("x", encoding="utf-8") as file:
-                write_rows(data, file)
-        else:
+        elif source.format != "inline":
             raise SourceMissingError(
                 source.name,
                 "has no place on this machine",
@@ -283,10 +284,6 @@ class Extractor:
                 remedy="run the same command again",
             )
         return str(place)
-
-    def _distribution(self, table: str) -> Distribution:
-        joined = {join.alias: join.distribution for join in self._selection.joins}
-        return joined[table] if table else self._selection.distribution
 
     def distinct(self, partition: Partition, field: str, *, at_most: int) -> list[str]:
         """The texts that a field has in the rows of all splits of one partition, sorted.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from coralord_lightning.builder.pruning import Span
 from coralord_lightning.errors import SourceFormatError
-from coralord_lightning.spec.plan import LocalFile, Location, RemoteFile, SourceFile
+from coralord_lightning.spec.cuts import rows_in
+from coralord_lightning.spec.plan import Location, RemoteFile, SourceFile
 from coralord_lightning.spec.selection import SelectedField
 
 __all__ = ["Footer", "RangeReader", "length", "read_footer"]
@@ -66,6 +68,22 @@ class Footer:
         """The stretch that is read to have the footer."""
         return max(0, self.size_bytes - max(FOOTER_BYTES, self.metadata.serialized_size + 8)), self.size_bytes
 
+    def rows_in(self, window: tuple[int, int]) -> tuple[int, int]:
+        """The rows [first, stop) of a window of its bytes."""
+        return rows_in(window, self._middles, size_bytes=self.size_bytes)
+
+    def groups_in(self, window: tuple[int, int]) -> tuple[int, ...]:
+        """The row groups of a window."""
+        first, stop = self.rows_in(window)
+        starts = itertools.accumulate((rows for _, rows in self._middles), initial=0)
+        return tuple(at for at, start in enumerate(starts) if first <= start < stop)
+
+    @property
+    def _middles(self) -> list[tuple[int, int]]:
+        """The middle byte of each row group, and its rows."""
+        groups = (self.metadata.row_group(index) for index in range(self.metadata.num_row_groups))
+        return [(_middle(group), group.num_rows) for group in groups]
+
     def chunks(self, group: Any, columns: Iterable[str]) -> list[Any]:
         """The column chunks of a row group that these columns are in."""
         wanted = set(columns)
@@ -103,11 +121,23 @@ def _plain(value: Any) -> Any:
     return value.replace(tzinfo=None) if zone is not None else value
 
 
+def _middle(group: Any) -> int:
+    """The byte in the middle of a row group; of one without columns, the first."""
+    chunks = [group.column(index) for index in range(group.num_columns)]
+    start = min((_first_byte(chunk) for chunk in chunks), default=0)
+    size: int = sum(chunk.total_compressed_size for chunk in chunks)
+    return max(0, start + size // 2)
+
+
 def _extent(chunk: Any) -> tuple[int, int]:
-    first = chunk.data_page_offset
-    if chunk.dictionary_page_offset is not None and 0 < chunk.dictionary_page_offset < first:
-        first = chunk.dictionary_page_offset
+    first = _first_byte(chunk)
     return first, first + max(chunk.total_compressed_size, LEAST_BYTES)
+
+
+def _first_byte(chunk: Any) -> int:
+    dictionary: int | None = chunk.dictionary_page_offset
+    data: int = chunk.data_page_offset
+    return dictionary if dictionary is not None and 0 < dictionary < data else data
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -139,7 +169,7 @@ def read_footer(source: SourceFile, place: Location, remote: RangeReader | None)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file: Any = place.path if isinstance(place, LocalFile) else _Ranges(source, place, remote)
+    file: Any = _Ranges(source, place, remote) if isinstance(place, RemoteFile) else place.path
     try:
         metadata = pq.read_metadata(file)
         schema = metadata.schema.to_arrow_schema()

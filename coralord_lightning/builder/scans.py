@@ -87,6 +87,22 @@ class Table:
         """The same table with another value in the place that gives a field."""
         return replace(self, values={**self.values, (item.kind, item.column): value})
 
+    def within(self, first: int, stop: int) -> Table:
+        """The rows [first, stop) alone, with the numbers that they have in the file.
+
+        DuckDB leaves row groups unread by `file_row_number`; where the file has a column of that name, it reads all.
+        """
+        rows, number = self.relation, self.row
+        if number == _COUNTED:
+            number = _unused("row", [value.sql for value in self.values.values()])
+            rows = f"(SELECT *, {_COUNTED} AS {number} FROM {self.relation})"  # noqa: S608 - all quoted
+        test = f"{number} BETWEEN {first} AND {stop - 1}" if first < stop else "FALSE"
+        return replace(self, relation=f"(SELECT * FROM {rows} WHERE {test})", row=number)  # noqa: S608 - all quoted
+
+    def starting_at(self, first_row: int) -> Table:
+        """The same rows, numbered as those of a larger file that they were cut out of."""
+        return replace(self, row=f"{self.row} + {first_row}")
+
     def _missing(self, item: SelectedField) -> SourceFormatError:
         if item.column in self.repeated:
             return SourceFormatError(
@@ -292,15 +308,15 @@ def files_table(sources: Sequence[tuple[int, SourceFile, str]], *, content: bool
     )
 
 
-def write_rows(data: InlineData, file: IO[str]) -> None:
-    """Write rows that stand in the Croissant file as JSON lines, numbers exactly as they are.
+def write_rows(data: InlineData, file: IO[bytes], *, start: int = 0, stop: int | None = None) -> None:
+    """Write rows [start, stop) that stand in the Croissant file as JSON lines, numbers exactly as they are.
 
     Raises:
         SourceFormatError: a number is not finite, which JSON cannot say.
     """
-    for number, row in enumerate(data.rows):
+    for number, row in enumerate(data.rows[start:stop], start=start):
         try:
-            file.write(json.dumps(dict(row), allow_nan=False) + "\n")
+            file.write(json.dumps(dict(row), allow_nan=False).encode() + b"\n")
         except ValueError as error:
             raise SourceFormatError(
                 "inline",
@@ -308,6 +324,14 @@ def write_rows(data: InlineData, file: IO[str]) -> None:
                 facts={"got": error},
                 remedy="write null where there is no number",
             ) from error
+
+
+def _unused(name: str, taken: Sequence[str]) -> str:
+    """A name, as SQL, that no column has, whatever its case."""
+    folded = {sql.casefold() for sql in taken}
+    while f'"{name}"' in folded or name in folded:
+        name += "_"
+    return f'"{name}"'
 
 
 def _key_path(key: str) -> str:

@@ -6,20 +6,30 @@ What DuckDB reads natively is opened for its columns only; what it does not is s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from coralord_lightning.builder.expressions import Place, ends_of, field_sql, leaves
 from coralord_lightning.builder.field_sql import element_type
+from coralord_lightning.builder.footers import Footer, read_footer
 from coralord_lightning.builder.kinds import ColumnType
-from coralord_lightning.builder.scans import Table, csv_table, files_table, json_table, parquet_table, staged_table
+from coralord_lightning.builder.scans import (
+    Table,
+    csv_table,
+    files_table,
+    json_table,
+    parquet_table,
+    staged_table,
+    write_rows,
+)
+from coralord_lightning.builder.slices import Slices
 from coralord_lightning.builder.split_sql import Joined, Rows, Scan, file_key
 from coralord_lightning.builder.staged import stage_arff, stage_json, stage_lines
 from coralord_lightning.errors import SourceFormatError, SourceMissingError
-from coralord_lightning.spec.plan import Partition, SourceFile
-from coralord_lightning.spec.selection import Join, Reading, SelectedField, Selection
+from coralord_lightning.spec.plan import Location, Partition, SourceFile
+from coralord_lightning.spec.selection import InlineData, Join, Reading, SelectedField, Selection
 
 __all__ = ["Tables", "fields_of"]
 
@@ -38,19 +48,24 @@ class Tables:
     """The tables of one extractor.
 
     Args:
-        paths: where DuckDB reads each source, by name.
+        paths: where DuckDB reads each source, by name; rows of the Croissant file are written there when first read.
+        locations: where sources lie, by name; nothing for "inline".
         cursor: gives a DuckDB cursor.
         filesystem: what serves `coral://`; None where nothing is remote.
         staging: a folder that DuckDB may read.
+        slices: those that lie there.
     """
 
     selection: Selection
     sources: Sequence[SourceFile]
     paths: Mapping[str, str]
+    locations: Mapping[str, Location]
     cursor: Any
     filesystem: Any | None
     staging: Path
+    slices: Slices
     opened: dict[int, Table] = field(default_factory=dict)
+    footers: dict[int, Footer] = field(default_factory=dict)
 
     def rows(self, partition: Partition) -> Rows:
         """The rows of a partition; a field has one type over all files that give it.
@@ -67,7 +82,8 @@ class Tables:
 
     def _scans(self, alias: str, reading: Reading, partition: Partition, join: Join | None) -> list[Scan]:
         indices = [index for index in partition.sources if self.sources[index].table == alias]
-        tables = self._open(indices, reading, alias)
+        cut = not alias and (partition.window is not None or partition.slice is not None)
+        tables = [self._part(indices[0], partition)] if cut else self._open(indices, reading, alias)
         fields = [item for item in fields_of(self.selection) if item.table == alias]
         keys = {other.alias: other.on[0] for other in self.selection.joins if other.on[0].table == alias}
         own = None if join is None else join.on[1]
@@ -92,10 +108,43 @@ class Tables:
             found = [(index, self.sources[index], self.paths[self.sources[index].name]) for index in indices]
             content = any(leaf.column == "content" for leaf in self._leaves(alias))
             return [files_table(found, content=content)]
-        for index in indices:
-            if index not in self.opened:
-                self.opened[index] = self._table(index, reading, alias)
-        return [self.opened[index] for index in indices]
+        return [self._whole(index, reading, alias) for index in indices]
+
+    def _whole(self, index: int, reading: Reading, alias: str) -> Table:
+        if index not in self.opened:
+            self.opened[index] = self._table(index, reading, alias)
+        return self.opened[index]
+
+    def _part(self, index: int, partition: Partition) -> Table:
+        """The window or slice of a file that a partition reads."""
+        cut, source = partition.slice, self.sources[index]
+        if cut is None:
+            assert partition.window is not None  # noqa: S101 - one of both
+            table = self._whole(index, self.selection.reading, "")
+            return table.within(*self._footer(index).rows_in(partition.window))
+        data = self._inline("")
+        laid = (
+            self.slices.of_lines(index, source, cut, Path(self.paths[source.name]))
+            if data is None
+            else self.slices.of_rows(index, source, cut, data)
+        )
+        return json_table(source, index, str(laid), b"", list(self._leaves(""))).starting_at(cut.first_row)
+
+    def _footer(self, index: int) -> Footer:
+        if index not in self.footers:
+            source = self.sources[index]
+            with self._looking():
+                self.footers[index] = read_footer(source, self.locations[source.name], self.filesystem)
+        return self.footers[index]
+
+    def _looking(self) -> AbstractContextManager[None]:
+        return self.filesystem.looking_at_footers() if self.filesystem is not None else nullcontext()
+
+    def _inline(self, alias: str) -> InlineData | None:
+        """The rows of a table that stand in the Croissant file."""
+        joined = {join.alias: join.distribution for join in self.selection.joins}
+        found = joined[alias] if alias else self.selection.distribution
+        return found if isinstance(found, InlineData) else None
 
     def _table(self, index: int, reading: Reading, alias: str) -> Table:
         source = self.sources[index]
@@ -106,12 +155,16 @@ class Tables:
             )
         match source.format:
             case "parquet":
-                with self.filesystem.looking_at_footers() if self.filesystem is not None else nullcontext():
+                with self._looking():
                     return parquet_table(source, index, path, self.cursor())
             case "csv" | "tsv":
                 delimiter = "," if source.format == "csv" else "\t"
                 return csv_table(source, index, path, self._head(source.name, path), delimiter=delimiter)
             case "jsonl" | "inline":
+                data = self._inline(alias)
+                if data is not None:
+                    with Path(path).open("xb") as file:
+                        write_rows(data, file)
                 head = self._head(source.name, path)
                 return json_table(source, index, path, head, list(self._leaves(alias)))
             case "json":

@@ -10,11 +10,12 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from coralord_lightning.errors import ForbiddenSourceError, SourceIntegrityError
+from coralord_lightning.spec.cuts import CUTS, SLICED_BYTES, LineSlicer, Slice
 
 __all__ = ["HashCache", "HashedFile", "hash_descriptor", "replace_file"]
 
@@ -78,8 +79,12 @@ class HashCache:
         finally:
             os.close(descriptor)
 
-    def hash_open(self, descriptor: int, path: Path) -> HashedFile:
-        """Hash of an open regular file; stat and bytes come from this one descriptor. `path` is the memory's key."""
+    def hash_open(self, descriptor: int, path: Path, *, lines: bool = False) -> HashedFile:
+        """Hash of an open regular file; stat and bytes come from this one descriptor. `path` is the memory's key.
+
+        Args:
+            lines: it holds JSON lines: where it is cut is found in the same reading, for `slices_of`.
+        """
         for _ in range(_TRIES):
             began_ns = self._clock_ns()
             stamp = _stamp(descriptor, path)
@@ -87,17 +92,35 @@ class HashCache:
             known = self._recall(path, stamp) if large else None
             if known is not None:
                 return HashedFile(sha256=known, size_bytes=stamp.size)
-            sha256 = hash_descriptor(descriptor)
+            slicer = LineSlicer() if lines and stamp.size > SLICED_BYTES else None
+            sha256 = hash_descriptor(descriptor, slicer)
             if _stamp(descriptor, path) == stamp:
+                if slicer is not None:
+                    self._note_slices(sha256, slicer.finish())
                 if large and stamp.settled_at(began_ns):
                     self._note(path, stamp, sha256, began_ns)
                 return HashedFile(sha256=sha256, size_bytes=stamp.size)
-        raise SourceIntegrityError(
-            str(path),
-            "changes while it is read",
-            facts={"got": f"{_TRIES} readings, {_TRIES} different states"},
-            remedy="wait until whatever writes it is done, then run the same command again",
-        )
+        raise _changing(path, {"got": f"{_TRIES} readings, {_TRIES} different states"})
+
+    def slices_of(self, path: Path, found: HashedFile) -> tuple[Slice, ...]:
+        """Where a file of JSON lines is cut; nowhere if it is not large.
+
+        Raises:
+            SourceIntegrityError: the file is not what was found any more.
+        """
+        if found.size_bytes <= SLICED_BYTES:
+            return ()
+        known = self._recall_slices(found.sha256)
+        if known is not None:
+            return known
+        slicer = LineSlicer()
+        with path.open("rb") as file:
+            got = hash_descriptor(file.fileno(), slicer)
+        if got != found.sha256:
+            raise _changing(path, {"expected": f"sha256 {found.sha256}", "got": f"sha256 {got}"})
+        slices = slicer.finish()
+        self._note_slices(got, slices)
+        return slices
 
     def md5_of(self, path: Path, sha256: str) -> str:
         """MD5 of the file at `path`, whose SHA-256 is known: for files that declare nothing better.
@@ -116,12 +139,7 @@ class HashCache:
                 weak.update(chunk)
                 strong.update(chunk)
         if strong.hexdigest() != sha256:
-            raise SourceIntegrityError(
-                str(path),
-                "changes while it is read",
-                facts={"expected": f"sha256 {sha256}", "got": f"sha256 {strong.hexdigest()}"},
-                remedy="wait until whatever writes it is done, then run the same command again",
-            )
+            raise _changing(path, {"expected": f"sha256 {sha256}", "got": f"sha256 {strong.hexdigest()}"})
         with contextlib.suppress(OSError):
             replace_file(note, weak.hexdigest().encode())
         return weak.hexdigest()
@@ -141,17 +159,39 @@ class HashCache:
         with contextlib.suppress(OSError):
             replace_file(self._note_path(path), json.dumps(note).encode())
 
+    def _recall_slices(self, sha256: str) -> tuple[Slice, ...] | None:
+        try:
+            note: Any = json.loads((self._directory / "slices" / f"{sha256}.json").read_bytes())
+            slices = tuple(
+                Slice(start=int(start), stop=int(stop), first_row=int(row), sha256=str(own))
+                for start, stop, row, own in note["slices"]
+            )
+            return slices if note["cuts"] == CUTS else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _note_slices(self, sha256: str, slices: tuple[Slice, ...]) -> None:
+        note = {"cuts": CUTS, "slices": [astuple(item) for item in slices]}
+        with contextlib.suppress(OSError):
+            replace_file(self._directory / "slices" / f"{sha256}.json", json.dumps(note).encode())
+
     def _note_path(self, path: Path) -> Path:
         key = hashlib.sha256(os.fsencode(path)).hexdigest()
         return self._directory / key[:2] / f"{key}.json"
 
 
-def hash_descriptor(descriptor: int) -> str:
-    """SHA-256 of an open file from its beginning, in hex; the file position does not matter and is left alone."""
+def hash_descriptor(descriptor: int, slicer: LineSlicer | None = None) -> str:
+    """SHA-256 of an open file from its beginning, in hex; the file position does not matter and is left alone.
+
+    Args:
+        slicer: is given all bytes too.
+    """
     digest = hashlib.sha256()
     offset = 0
     while chunk := os.pread(descriptor, _CHUNK, offset):
         digest.update(chunk)
+        if slicer is not None:
+            slicer.update(chunk)
         offset += len(chunk)
     return digest.hexdigest()
 
@@ -167,6 +207,11 @@ def replace_file(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _changing(path: Path, facts: dict[str, object]) -> SourceIntegrityError:
+    remedy = "wait until whatever writes it is done, then run the same command again"
+    return SourceIntegrityError(str(path), "changes while it is read", facts=facts, remedy=remedy)
 
 
 def _stamp(descriptor: int, path: Path) -> _Stamp:

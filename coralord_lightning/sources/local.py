@@ -97,7 +97,7 @@ def pin_beneath(
     Raises:
         SourceError: it is missing, leads outside, is no regular file, or not the declared one.
     """
-    real, found = _hash_beneath(root, path, subject=name, hashes=hashes)
+    real, found = _hash_beneath(root, path, subject=name, hashes=hashes, lines=node.format == "jsonl")
     require_declared(node, found, real, place=path, hashes=hashes)
     return source_of(name, node, found), LocalFile(path=real)
 
@@ -202,7 +202,9 @@ def _require_text(name: str, subject: str) -> None:
         ) from error
 
 
-def _hash_beneath(root: Path, name: str, *, subject: str, hashes: HashCache) -> tuple[Path, HashedFile]:
+def _hash_beneath(
+    root: Path, name: str, *, subject: str, hashes: HashCache, lines: bool = False
+) -> tuple[Path, HashedFile]:
     """Real path and hash of a regular file whose real place is beneath `root`."""
     real_root, real = Path(os.path.realpath(root)), Path(os.path.realpath(root / name))
     if not real.is_relative_to(real_root):
@@ -223,7 +225,7 @@ def _hash_beneath(root: Path, name: str, *, subject: str, hashes: HashCache) -> 
     except OSError as error:
         raise _unreadable(subject, real, error) from error
     try:
-        return real, hashes.hash_open(descriptor, real)
+        return real, hashes.hash_open(descriptor, real, lines=lines)
     finally:
         os.close(descriptor)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -16,13 +17,14 @@ from coralord_lightning.config import Config
 from coralord_lightning.sources.archives import ArchiveLimits
 from coralord_lightning.sources.candidates import Candidate, Lister, pin_all
 from coralord_lightning.sources.doors import SourceDoors, at_endpoint
-from coralord_lightning.sources.hashes import HashCache
+from coralord_lightning.sources.hashes import HashCache, HashedFile
 from coralord_lightning.sources.local import require_unchanged
 from coralord_lightning.sources.pins import LockedPins
 from coralord_lightning.sources.texts import FetchedText, fetch_text, is_address, read_local_text, recall_text
+from coralord_lightning.spec.cuts import SLICE_ROWS, Slice
 from coralord_lightning.spec.fingerprint import canonical, canonical_bytes
 from coralord_lightning.spec.lock import LockedSource
-from coralord_lightning.spec.plan import Location, SourceFile
+from coralord_lightning.spec.plan import LocalFile, Location, SourceFile
 from coralord_lightning.spec.selection import Distribution, InlineData
 
 if TYPE_CHECKING:
@@ -195,6 +197,18 @@ class Sources:
         """
         return pin_all(self.candidates(distribution, base=base, pinned=pinned, mapping=mapping))
 
+    def sliced(self, source: SourceFile, place: Location | None) -> SourceFile:
+        """A source with where it is cut into partitions, if it is large JSON lines that lie here, uncompressed.
+
+        Raises:
+            SourceIntegrityError: the file is not what was pinned any more.
+        """
+        sha256 = source.identity.get("sha256")
+        if source.format != "jsonl" or not isinstance(place, LocalFile) or not isinstance(sha256, str):
+            return source
+        found = HashedFile(sha256=sha256, size_bytes=source.size_bytes)
+        return replace(source, slices=self._hashes.slices_of(place.path, found))
+
     def require_unchanged(self, files: Iterable[tuple[SourceFile, Location]]) -> None:
         """Check that local files still are what was pinned: call it after they were read.
 
@@ -229,4 +243,17 @@ class Sources:
 def _inline_source(data: InlineData) -> SourceFile:
     content = canonical_bytes(canonical(cast("Any", data.rows)))
     sha256 = hashlib.sha256(content).hexdigest()
-    return SourceFile(name="inline", format="inline", identity={"sha256": sha256}, size_bytes=len(content))
+    return SourceFile(
+        name="inline",
+        format="inline",
+        identity={"sha256": sha256},
+        size_bytes=len(content),
+        slices=tuple(_inline_slices(data)) if len(data.rows) > SLICE_ROWS else (),
+    )
+
+
+def _inline_slices(data: InlineData) -> Iterator[Slice]:
+    for start in range(0, len(data.rows), SLICE_ROWS):
+        rows = data.rows[start : start + SLICE_ROWS]
+        sha256 = hashlib.sha256(canonical_bytes(canonical(cast("Any", rows)))).hexdigest()
+        yield Slice(start=start, stop=start + len(rows), first_row=start, sha256=sha256)

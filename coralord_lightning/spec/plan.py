@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from coralord_lightning.spec.cuts import Slice
 from coralord_lightning.spec.fingerprint import canonical
+from coralord_lightning.spec.recipe import Recipe
 from coralord_lightning.spec.selection import (
     FileFormat,
     Join,
@@ -62,6 +64,7 @@ class SourceFile:
         size_bytes: its size, for planning; never fingerprinted beyond `identity`.
         table: alias of the joined table that it belongs to; "" for the selection's own.
         path: its path beneath folder, archive or repository; only where a field reads a file's name.
+        slices: where it is cut into partitions; they stand in those.
     """
 
     name: str
@@ -70,6 +73,7 @@ class SourceFile:
     size_bytes: int
     table: str = ""
     path: str | None = None
+    slices: tuple[Slice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +98,17 @@ Location = LocalFile | RemoteFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
-    """The unit of building and reuse: which sources (indices into `Plan.sources`, in order) it reads."""
+    """The unit of building and reuse.
+
+    Args:
+        sources: what it reads, as indices into `Plan.sources`, in order.
+        window: bytes [start, stop) of the first source, a large Parquet file: the row groups whose middle lies there.
+        slice: the stretch of the first source that it reads, of large JSON lines or of rows in the Croissant file.
+    """
 
     sources: tuple[int, ...]
+    window: tuple[int, int] | None = None
+    slice: Slice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,16 +146,19 @@ class EnvironmentPlan:
         kind: "local" (this interpreter) or "docker".
         identity: local: {"implementation", "python", "platform", "distributions": {name: version}};
             docker: {"image": "sha256:…", "platform"} or, for the shipped default image,
-            {"context": sha256, "base": "sha256:…", "build_args": {…}, "platform"}.
+            {"context": sha256, "base": "sha256:…", "build_args": {…}, "platform"}; for a descriptor's Dockerfile
+            {"context", "platform"} and, where there are any, "bases" {name: "sha256:…"}, "build_args" and "target".
         image: what the engine is told to run (an ID or name@digest); never fingerprinted by itself; None when local
             or not yet built.
         network: True makes the build not hermetic; in the fingerprint.
+        recipe: how the image of a descriptor's Dockerfile is built here; never fingerprinted beyond `identity`.
     """
 
     kind: Literal["local", "docker"]
     identity: Mapping[str, Json]
     image: str | None = None
     network: bool = False
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +184,7 @@ class Plan:
             "semantics": dict(SEMANTICS),
             "selection": _selection_json(self.selection),
             "sources": [_source_json(source) for source in self.sources],
-            "partitions": [{"sources": list(part.sources)} for part in self.partitions],
+            "partitions": [_partition_json(part) for part in self.partitions],
             "batch": {"rows": self.batch.rows, "bytes": self.batch.bytes},
         }
         if self.pipeline is not None:
@@ -185,11 +200,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one build may take; recorded, never fingerprinted."""
+    """What one build may take; recorded, never fingerprinted.
+
+    Args:
+        timeout_s: for one task of a pipeline.
+        output_bytes: what a pipeline may have in its output directory at one time; None: all but a reserve of the disk.
+    """
 
     memory_bytes: int | None = None
     cpus: float | None = None
     timeout_s: float | None = None
+    output_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +224,7 @@ class Job:
         source_names: relative path -> how to show it to the user in a traceback.
         metadata: what the dataset says of itself (licence, citation, RAI, provenance); goes into the manifest, never
             into the fingerprint.
+        base_dir: the descriptor's folder.
     """
 
     name: str
@@ -214,6 +236,7 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     source_names: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Json] = field(default_factory=dict)
+    base_dir: Path | None = None
 
     @property
     def located(self) -> tuple[tuple[SourceFile, Location], ...]:
@@ -224,6 +247,16 @@ class Job:
     def canonical(self) -> dict[str, Json]:
         """The plan as it is hashed and kept in manifests."""
         return dict(canonical(self.plan.to_json()))
+
+
+def _partition_json(part: Partition) -> dict[str, Json]:
+    out: dict[str, Json] = {"sources": list(part.sources)}
+    if part.window is not None:
+        out["window"] = list(part.window)
+    if part.slice is not None:
+        cut = part.slice
+        out["slice"] = {"start": cut.start, "stop": cut.stop, "first_row": cut.first_row, "sha256": cut.sha256}
+    return out
 
 
 def _source_json(source: SourceFile) -> dict[str, Json]:

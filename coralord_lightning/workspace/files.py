@@ -9,6 +9,7 @@ from pathlib import Path
 
 from coralord_lightning.errors import EmptySelectionError
 from coralord_lightning.sources import Candidate, FetchedText, Sources, pin_all
+from coralord_lightning.spec.cuts import windows
 from coralord_lightning.spec.lock import LockedSource
 from coralord_lightning.spec.plan import Location, Partition, PipelinePlan, SourceFile
 from coralord_lightning.spec.selection import InlineData, SelectedField, Selection
@@ -51,16 +52,18 @@ def resolve_files(
         if not alias and named:
             listed = _needed(selection, listed)
         for candidate, (source, place) in zip(listed, pin_all(listed), strict=True):
-            out.append((replace(source, table=alias, path=candidate.path if named else None), place))
+            cut = sources.sliced(source, place) if not alias and selection.reading.mode == "rows" else source
+            out.append((replace(cut, table=alias, path=candidate.path if named else None), place))
     return tuple(out)
 
 
 def partitions_of(
     selection: Selection, files: tuple[SourceFile, ...], pipeline: PipelinePlan | None
 ) -> tuple[Partition, ...]:
-    """One partition a file, or a group of small ones; one of all where selection or pipeline look at the whole.
+    """One partition a file, several of a large one, one of a group of small ones.
 
-    Every partition has all files of joined tables.
+    One of everything where selection or pipeline look at the whole. CSV is never cut: only who reads it from the
+    beginning knows which line end is in quotes. Every partition has all files of joined tables.
     """
     own = [index for index, file in enumerate(files) if not file.table]
     joined = tuple(index for index, file in enumerate(files) if file.table)
@@ -68,8 +71,19 @@ def partitions_of(
     if whole or (pipeline is not None and pipeline.per == "dataset"):
         return (Partition(sources=(*own, *joined)),)
     if selection.reading.mode == "rows":
-        return tuple(Partition(sources=(index, *joined)) for index in own)
+        return tuple(part for index in own for part in _cut(files[index], (index, *joined)))
     return tuple(Partition(sources=(*group, *joined)) for group in _groups(own, files))
+
+
+def _cut(file: SourceFile, sources: tuple[int, ...]) -> Iterator[Partition]:
+    """The partitions of one file: windows or slices of it, if it has some."""
+    bounds = windows(file.size_bytes) if file.format == "parquet" else ()
+    if bounds:
+        yield from (Partition(sources=sources, window=window) for window in bounds)
+    elif file.slices:
+        yield from (Partition(sources=sources, slice=cut) for cut in file.slices)
+    else:
+        yield Partition(sources=sources)
 
 
 def _groups(own: list[int], files: tuple[SourceFile, ...]) -> Iterator[list[int]]:

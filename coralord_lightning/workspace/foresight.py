@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from coralord_lightning.errors import FetchLimitError, ShardMissingError
 from coralord_lightning.spec.descriptor.units import shown_bytes
-from coralord_lightning.spec.fingerprint import partition_key
+from coralord_lightning.spec.fingerprint import partition_keys
 from coralord_lightning.spec.plan import RemoteFile
 from coralord_lightning.workspace.planning import Planned
 
@@ -46,9 +46,8 @@ def foresee(planned: Planned, *, store: Store, filesystem: Callable[[], Any]) ->
     job = planned.job
     manifest = _finished(store, job.fingerprint)
     built = manifest is not None
-    canonical = {} if built else job.canonical
-    numbers = range(0) if built else range(len(job.plan.partitions))
-    missing = [index for index in numbers if store.lookup_partition(partition_key(canonical, index)) is None]
+    keys = [] if built else partition_keys(job.canonical)
+    missing = [index for index, key in enumerate(keys) if store.lookup_partition(key) is None]
     remote = any(isinstance(place, RemoteFile) for place in job.locations.values())
     found = forecast(job, partitions=missing, remote=filesystem() if remote and missing else None)
     if manifest is not None:
