@@ -60,10 +60,10 @@ def names(found: tuple) -> list[str]:
 
 
 class Ages(HashCache):
-    """A cache whose clock is a minute ahead, so that files just written count as settled, and none as small."""
+    """A cache whose clock is a minute ahead, so that files just written count as settled."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory, clock_ns=lambda: time.time_ns() + MINUTE_NS, small_bytes=0)
+        super().__init__(directory, clock_ns=lambda: time.time_ns() + MINUTE_NS)
 
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -226,16 +226,58 @@ def test_a_file_that_was_just_written_is_hashed_again(tmp_path: Path, monkeypatc
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"path": 1}', b"\xff"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"path": 1}', b"\xff", b"[1,2,3,4,5,6,7,8]", b'["a",1]'])
 def test_a_damaged_memory_is_forgotten(tmp_path: Path, damage: bytes) -> None:
     path = fill(tmp_path, "a").joinpath("a")
     Ages(tmp_path / "hashes").hash_file(path)
-    (note,) = (tmp_path / "hashes").glob("*/*.json")
+    (note,) = (tmp_path / "hashes").glob("*/*.lines")
     whole = json.loads(note.read_bytes())
 
-    for content in (damage, json.dumps(whole | {"sha256": "zz"}).encode()):
+    for content in (damage, json.dumps([*whole[:-1], "zz"]).encode(), note.read_bytes()[:-20]):
         note.write_bytes(content)
         assert Ages(tmp_path / "hashes").hash_file(path).sha256 == sha256(b"a")
+        assert json.loads(note.read_bytes().splitlines()[-1])[-1] == sha256(b"a")
+
+
+def test_a_remembered_file_is_not_opened_and_several_caches_remember_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "a", "b")
+    first, second = Ages(tmp_path / "hashes"), Ages(tmp_path / "hashes")
+    for cache, name in ((first, "a"), (second, "b")):
+        cache.hash_file(tmp_path / name)
+    seen = reads(monkeypatch)
+
+    later = Ages(tmp_path / "hashes")
+    assert [later.hash_file(tmp_path / name).sha256 for name in "ab"] == [sha256(b"a"), sha256(b"b")]
+    assert seen == []
+
+
+def test_a_memory_that_is_full_of_the_past_is_written_anew(tmp_path: Path) -> None:
+    path = fill(tmp_path, "a").joinpath("a")
+    Ages(tmp_path / "hashes").hash_file(path)
+    (note,) = (tmp_path / "hashes").glob("*/*.lines")
+    one = note.read_bytes()
+    note.write_bytes(one * 3000)
+
+    assert Ages(tmp_path / "hashes").hash_file(path).sha256 == sha256(b"a")
+    assert note.read_bytes() == one
+
+
+def test_a_memory_of_another_user_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "a", "b")
+    Ages(tmp_path / "hashes").hash_file(tmp_path / "a")
+    (note,) = (tmp_path / "hashes").glob("*/*.lines")
+    real = Path.open
+
+    def refuse(self: Path, mode: str = "r", *rest: int, **more: int) -> object:
+        if mode == "ab":
+            raise PermissionError(self)
+        return real(self, mode, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)  # whoever runs this may be root, whom nobody refuses
+    Ages(tmp_path / "hashes").hash_file(tmp_path / "b")
+    assert {json.loads(line)[0] for line in filter(None, note.read_bytes().splitlines())} == {"a", "b"}
 
 
 def test_where_nothing_can_be_remembered_files_are_still_read(tmp_path: Path) -> None:

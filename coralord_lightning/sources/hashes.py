@@ -7,24 +7,20 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from coralord_lightning.errors import ForbiddenSourceError, SourceIntegrityError
+from coralord_lightning.sources.stamps import StampMemory, replace_file, stamp_of
 from coralord_lightning.spec.cuts import CUTS, SLICED_BYTES, LineSlicer, Slice
 
 __all__ = ["HashCache", "HashedFile", "hash_descriptor", "replace_file"]
 
 _CHUNK = 1024 * 1024
-_TICK_NS = 2_000_000_000
-"""The coarsest clock among file systems we meet (FAT, some network mounts): two edits this close can look alike."""
 _TRIES = 3
-_SMALL = 64 * 1024
-"""Up to here, hashing a file is faster than looking its hash up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,35 +31,26 @@ class HashedFile:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stamp:
-    """What `stat` says of a file; equal stamps a tick apart mean equal bytes."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    def settled_at(self, moment_ns: int) -> bool:
-        return moment_ns - max(self.mtime_ns, self.ctime_ns) > _TICK_NS
-
-
 class HashCache:
-    """Hashes of local files, kept one JSON file each beneath `directory`.
+    """Hashes of local files.
 
     Args:
         directory: made when first needed; where it cannot be written, hashes are just not remembered.
         clock_ns: wall clock in nanoseconds.
-        small_bytes: files of up to so many bytes are hashed each time.
     """
 
-    def __init__(
-        self, directory: Path, *, clock_ns: Callable[[], int] = time.time_ns, small_bytes: int = _SMALL
-    ) -> None:
+    def __init__(self, directory: Path, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self._directory = directory
         self._clock_ns = clock_ns
-        self._small_bytes = small_bytes
+        self._memory = StampMemory(directory)
+
+    def recall(self, path: Path) -> HashedFile | None:
+        """What is remembered of the file at `path`, which is not opened for it; None of a link, or if it is not known.
+
+        Raises:
+            OSError: there is nothing.
+        """
+        return self._known(path, os.lstat(path))
 
     def hash_file(self, path: Path) -> HashedFile:
         """Hash of the regular file at `path`.
@@ -73,6 +60,9 @@ class HashCache:
             ForbiddenSourceError: it is no regular file.
             SourceIntegrityError: it kept changing while it was read.
         """
+        known = self.recall(path)
+        if known is not None:
+            return known
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             return self.hash_open(descriptor, path)
@@ -87,18 +77,18 @@ class HashCache:
         """
         for _ in range(_TRIES):
             began_ns = self._clock_ns()
-            stamp = _stamp(descriptor, path)
-            large = stamp.size > self._small_bytes
-            known = self._recall(path, stamp) if large else None
+            state = _regular(os.fstat(descriptor), path)
+            known = self._known(path, state)
             if known is not None:
-                return HashedFile(sha256=known, size_bytes=stamp.size)
-            slicer = LineSlicer() if lines and stamp.size > SLICED_BYTES else None
+                return known
+            slicer = LineSlicer() if lines and state.st_size > SLICED_BYTES else None
             sha256 = hash_descriptor(descriptor, slicer)
-            if _stamp(descriptor, path) == stamp:
+            stamp = stamp_of(state)
+            if stamp_of(os.fstat(descriptor)) == stamp:
                 if slicer is not None:
                     self._note_slices(sha256, slicer.finish())
-                if large and stamp.settled_at(began_ns):
-                    self._note(path, stamp, sha256, began_ns)
+                if stamp.settled_at(began_ns):
+                    self._memory.note(path, stamp, sha256, began_ns)
                 return HashedFile(sha256=sha256, size_bytes=stamp.size)
         raise _changing(path, {"got": f"{_TRIES} readings, {_TRIES} different states"})
 
@@ -144,20 +134,11 @@ class HashCache:
             replace_file(note, weak.hexdigest().encode())
         return weak.hexdigest()
 
-    def _recall(self, path: Path, stamp: _Stamp) -> str | None:
-        try:
-            note: Any = json.loads(self._note_path(path).read_bytes())
-            same = note["path"] == str(path) and note["stamp"] == asdict(stamp)
-            sha256 = note["sha256"]
-            whole = isinstance(sha256, str) and len(bytes.fromhex(sha256)) == hashlib.sha256().digest_size
-            return sha256 if same and whole and stamp.settled_at(int(note["noted_at_ns"])) else None
-        except (OSError, ValueError, KeyError, TypeError):
+    def _known(self, path: Path, state: os.stat_result) -> HashedFile | None:
+        if not stat.S_ISREG(state.st_mode):
             return None
-
-    def _note(self, path: Path, stamp: _Stamp, sha256: str, moment_ns: int) -> None:
-        note = {"path": str(path), "stamp": asdict(stamp), "sha256": sha256, "noted_at_ns": moment_ns}
-        with contextlib.suppress(OSError):
-            replace_file(self._note_path(path), json.dumps(note).encode())
+        sha256 = self._memory.recall(path, stamp_of(state))
+        return None if sha256 is None else HashedFile(sha256=sha256, size_bytes=state.st_size)
 
     def _recall_slices(self, sha256: str) -> tuple[Slice, ...] | None:
         try:
@@ -174,10 +155,6 @@ class HashCache:
         note = {"cuts": CUTS, "slices": [astuple(item) for item in slices]}
         with contextlib.suppress(OSError):
             replace_file(self._directory / "slices" / f"{sha256}.json", json.dumps(note).encode())
-
-    def _note_path(self, path: Path) -> Path:
-        key = hashlib.sha256(os.fsencode(path)).hexdigest()
-        return self._directory / key[:2] / f"{key}.json"
 
 
 def hash_descriptor(descriptor: int, slicer: LineSlicer | None = None) -> str:
@@ -196,37 +173,17 @@ def hash_descriptor(descriptor: int, slicer: LineSlicer | None = None) -> str:
     return digest.hexdigest()
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a small file in one step: readers see the old bytes or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _changing(path: Path, facts: dict[str, object]) -> SourceIntegrityError:
     remedy = "wait until whatever writes it is done, then run the same command again"
     return SourceIntegrityError(str(path), "changes while it is read", facts=facts, remedy=remedy)
 
 
-def _stamp(descriptor: int, path: Path) -> _Stamp:
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
+def _regular(state: os.stat_result, path: Path) -> os.stat_result:
+    if not stat.S_ISREG(state.st_mode):
         raise ForbiddenSourceError(
             str(path),
             "is no regular file",
-            facts={"got": stat.filemode(found.st_mode), "expected": "a regular file"},
+            facts={"got": stat.filemode(state.st_mode), "expected": "a regular file"},
             remedy="put the data there as a plain file",
         )
-    return _Stamp(
-        device=found.st_dev,
-        inode=found.st_ino,
-        size=found.st_size,
-        mtime_ns=found.st_mtime_ns,
-        ctime_ns=found.st_ctime_ns,
-    )
+    return state

@@ -215,6 +215,9 @@ def _hash_beneath(
             remedy=f"replace the link with the file: cp --remove-destination {str(real)!r} {str(root / name)!r}",
         )
     try:
+        known = hashes.recall(real)
+        if known is not None:
+            return real, known
         descriptor = _open_beneath(real_root, real.relative_to(real_root).parts)
     except (FileNotFoundError, NotADirectoryError) as error:
         if len(name) > _MAX_PATH:
