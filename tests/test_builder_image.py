@@ -12,16 +12,16 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import rfc8785
 
 from coralord_lightning.builder.runners import image as room
+from coralord_lightning.builder.runners import recipes
+from coralord_lightning.builder.runners.building import DEFAULT_REPOSITORY, IMAGE_LABEL, image_tag
+from coralord_lightning.builder.runners.context import SENT_DOCKERFILE, write_context
 from coralord_lightning.builder.runners.engine import LABEL, connect, engine_version
-from coralord_lightning.builder.runners.image import (
-    DEFAULT_REPOSITORY,
-    IMAGE_LABEL,
-    default_dockerfile,
-    ensure_image,
-    resolve,
-)
+from coralord_lightning.builder.runners.engine_images import digest_of
+from coralord_lightning.builder.runners.image import ensure_image, resolve
+from coralord_lightning.builder.runners.recipes import default_recipe
 from coralord_lightning.config import Config, load_config
 from coralord_lightning.errors import (
     EngineUnreachableError,
@@ -30,6 +30,7 @@ from coralord_lightning.errors import (
     RunnerError,
 )
 from coralord_lightning.spec.plan import EnvironmentPlan
+from coralord_lightning.spec.recipe import Recipe, SentFile
 
 ABSENT = "sha256:" + "0" * 64
 
@@ -53,6 +54,16 @@ def pushed(docker_config: Config, default_image: str) -> Iterator[str]:
         for reference in (digest, f"{name}:1"):
             if reference in [item for found in client.images.list() for item in found.attrs["RepoDigests"]]:
                 client.images.remove(reference, force=True)
+
+
+def _ship(text: str, monkeypatch, tmp_path: Path) -> Recipe:
+    """Have another text in place of the shipped Dockerfile's."""
+    path = tmp_path / "Dockerfile"
+    path.write_text(text)
+    file = SentFile(path="Dockerfile", source=path, sha256=hashlib.sha256(text.encode()).hexdigest())
+    recipe = Recipe(dockerfile="Dockerfile", text=text, files=(file,))
+    monkeypatch.setattr(room, "default_recipe", lambda: recipe)
+    return recipe
 
 
 def _rootfs(text: str) -> bytes:
@@ -127,11 +138,13 @@ def test_the_default_image_is_pinned_before_and_after_it_is_built(docker_config,
 
 
 @pytest.mark.docker
-def test_an_image_that_somebody_tagged_over_ours_is_not_taken(docker_config, default_image, pushed, monkeypatch):
-    text = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nENV CORAL_TEST=1\n"
-    monkeypatch.setattr(room, "default_dockerfile", lambda: text)
+def test_an_image_that_somebody_tagged_over_ours_is_not_taken(
+    docker_config, default_image, pushed, monkeypatch, tmp_path
+):
+    _ship("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nENV CORAL_TEST=1\n", monkeypatch, tmp_path)
     plan = resolve(None, config=docker_config)
-    tag = f"{DEFAULT_REPOSITORY}:{room._identity_hash(plan.identity)[:16]}"
+    tag = image_tag(plan.identity)
+    assert tag.startswith(f"{DEFAULT_REPOSITORY}:")
     with connect(docker_config) as client:
         client.images.pull(pushed).tag(tag)
         try:
@@ -145,9 +158,8 @@ def test_an_image_that_somebody_tagged_over_ours_is_not_taken(docker_config, def
 
 
 @pytest.mark.docker
-def test_a_build_that_fails_shows_its_last_lines(docker_config, monkeypatch):
-    text = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo what went wrong && exit 3\n"
-    monkeypatch.setattr(room, "default_dockerfile", lambda: text)
+def test_a_build_that_fails_shows_its_last_lines(docker_config, monkeypatch, tmp_path):
+    _ship("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo what went wrong && exit 3\n", monkeypatch, tmp_path)
     with pytest.raises(RunnerError) as caught:
         ensure_image(resolve(None, config=docker_config), config=docker_config, echo=lambda line: None)
     assert "what went wrong" in caught.value.facts["last"]
@@ -155,21 +167,28 @@ def test_a_build_that_fails_shows_its_last_lines(docker_config, monkeypatch):
 
 
 @pytest.mark.docker
-def test_a_pinned_default_image_whose_base_moved_is_refused(docker_config):
+def test_a_pinned_default_image_is_built_from_its_pinned_base_or_refused(docker_config, monkeypatch, tmp_path):
     plan = resolve(None, config=docker_config)
     moved = replace(plan, identity=plan.identity | {"base": ABSENT}, image=None)
     with pytest.raises(ImageNotFoundError) as caught:
         ensure_image(moved, config=docker_config)
-    assert caught.value.facts == {"base": f"was {ABSENT}, now {plan.identity['base']}"}
+    assert ABSENT in caught.value.message
+    _ship("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nENV CORAL_TEST=other\n", monkeypatch, tmp_path)
+    with pytest.raises(ImageNotFoundError) as caught:
+        ensure_image(replace(moved, identity=plan.identity | {"build_args": {"A": "b"}}), config=docker_config)
+    assert "now" in caught.value.facts["context"]
     assert "coral update" in caught.value.remedy
 
 
-def test_the_identity_knows_nothing_of_wheels_and_names():
-    base = {"Id": ABSENT, "Os": "linux", "Architecture": "amd64", "RepoDigests": []}
-    identity = room._default_identity(base, "anything:1")
-    assert identity["base"] == ABSENT
-    assert identity["platform"] == "linux/amd64"
-    assert identity == room._default_identity(base, "other")
+@pytest.mark.docker
+def test_the_default_identity_knows_nothing_of_wheels_and_names(docker_config):
+    recipe = default_recipe()
+    with connect(docker_config) as client:
+        identity = recipes.default_identity(client, recipe, docker_config)
+        other = replace(docker_config, wheelhouse=None, base_image=identity["base"])
+        assert recipes.default_identity(client, recipe, other) == identity
+    files = {"Dockerfile": hashlib.sha256(recipe.text.encode()).hexdigest()}
+    assert identity["context"] == hashlib.sha256(rfc8785.dumps(files)).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -184,29 +203,32 @@ def test_the_identity_knows_nothing_of_wheels_and_names():
 )
 def test_a_digest_is_taken_from_the_images_own_repository(name, expected):
     digests = ["python@sha256:1", "team/python@sha256:2", "127.0.0.1:5000/python@sha256:3"]
-    assert room._digest_of({"Id": "sha256:0", "RepoDigests": digests}, name) == expected
+    assert digest_of({"Id": "sha256:0", "RepoDigests": digests}, name) == expected
 
 
 def test_the_context_holds_the_dockerfile_and_the_wheels(tmp_path):
     (tmp_path / "a-1-py3-none-any.whl").write_bytes(b"wheel")
     (tmp_path / "notes.txt").write_text("no wheel")
+    config = load_config(home=tmp_path, environ={"CORAL_WHEELHOUSE": str(tmp_path), "HOME": str(tmp_path)})
+    recipe = default_recipe()
     with (tmp_path / "context.tar").open("w+b") as context:
-        assert room._write_context(context, tmp_path) == 1
+        write_context(context, replace(recipe, files=(*recipe.files, *recipes.wheels(config))), "FROM scratch")
         context.seek(0)
         with tarfile.open(fileobj=context) as tar:
-            assert tar.getnames() == ["Dockerfile", "wheels/a-1-py3-none-any.whl"]
-        assert room._write_context(BytesIO(), None) == 0
+            names = ["Dockerfile", "wheels/a-1-py3-none-any.whl", SENT_DOCKERFILE, ".dockerignore"]
+            assert tar.getnames() == names
+    assert recipes.wheels(replace(config, wheelhouse=None)) == ()
 
 
 def test_the_shipped_dockerfile_is_the_one_at_the_root():
     root = Path(__file__).resolve().parents[1] / "Dockerfile"
-    assert hashlib.sha256(default_dockerfile().encode()).digest() == hashlib.sha256(root.read_bytes()).digest()
+    assert default_recipe().text == root.read_text()
 
 
 def test_an_installation_without_dockerfile_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(room, "__file__", str(tmp_path / "a" / "b" / "c" / "image.py"))
+    monkeypatch.setattr(recipes, "__file__", str(tmp_path / "a" / "b" / "c" / "recipes.py"))
     with pytest.raises(RunnerError, match="lacks its Dockerfile"):
-        default_dockerfile()
+        default_recipe()
 
 
 @pytest.mark.parametrize("host", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:9"])
@@ -234,5 +256,11 @@ def test_without_a_setting_the_docker_clients_own_choice_counts(tmp_path, monkey
 def test_without_a_setting_the_default_image_builds_on_what_its_dockerfile_says(tmp_path):
     config = load_config(home=tmp_path, environ={"HOME": str(tmp_path)})
     assert config.base_image is None
-    assert f"ARG BASE_IMAGE={room._base_image(config)}\n" in default_dockerfile()
-    assert room._base_image(replace(config, base_image="other:1")) == "other:1"
+    assert f"ARG BASE_IMAGE={_base(config)}\n" in default_recipe().text
+    assert _base(replace(config, base_image="other:1")) == "other:1"
+
+
+def _base(config: Config) -> str:
+    read = recipes.read_for({"platform": "linux/amd64"}, default_recipe(), config)
+    (image,) = {base.image for base in read.bases}
+    return image
