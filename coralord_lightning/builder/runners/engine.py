@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +22,40 @@ from coralord_lightning.errors import EngineUnreachableError, RunnerError
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["LABEL", "connect", "engine_trouble", "engine_version", "ownership_labels", "reap_orphans"]
+__all__ = [
+    "LABEL",
+    "NAME_PREFIX",
+    "connect",
+    "engine_name",
+    "engine_trouble",
+    "engine_version",
+    "is_podman",
+    "ownership_labels",
+    "reap_orphans",
+    "was_short_of_memory",
+]
 
 LABEL = "coralord.lightning"
 """Every container of ours has this label with the value "1"; images never have it."""
 
+NAME_PREFIX = "coralord-"
+"""Every container of ours has a name that begins so. One without is another's, from an image that copied our labels."""
+
 _RUN, _HOST, _PID, _STARTED = (f"{LABEL}.{part}" for part in ("run", "host", "pid", "started"))
 _TIMEOUT_S = 60
 _FOREIGN_AGE_S = 24 * 3600.0
+_EVENT_S = 0.3  # what the kernel does is known to the engine a little later
+
+_START_DOCKER = "start Docker (`docker info` must work) or set DOCKER_HOST;\n"
+_START_PODMAN = "systemctl --user start podman.socket   # or set CONTAINER_HOST to Podman's socket;\n"
 
 
 @contextmanager
-def connect(config: Config) -> Iterator[docker.DockerClient]:
-    """Open a connection to the engine and close it again.
+def connect(config: Config, *, timeout_s: int = _TIMEOUT_S) -> Iterator[docker.DockerClient]:
+    """Open a connection to the engine and close it again. It is for one thread.
 
+    Args:
+        timeout_s: how long to wait for each answer.
     Raises:
         EngineUnreachableError: nobody answers.
     """
@@ -42,12 +63,13 @@ def connect(config: Config) -> Iterator[docker.DockerClient]:
     import docker.utils
 
     with engine_trouble(config):
-        _knock(config.docker_host or _context_host())
-        if config.docker_host is None:
-            client = docker.from_env(timeout=_TIMEOUT_S)  # environment, or the context chosen with `docker context use`
+        address = _podman_host(config) if config.runner == "podman" else config.docker_host
+        _knock(address or _context_host())
+        if address is None:
+            client = docker.from_env(timeout=timeout_s)  # environment, or the context chosen with `docker context use`
         else:
-            settings = docker.utils.kwargs_from_env() | {"base_url": config.docker_host}  # certificates, if any
-            client = docker.DockerClient(timeout=_TIMEOUT_S, **settings)
+            settings = docker.utils.kwargs_from_env() | {"base_url": address}  # certificates, if any
+            client = docker.DockerClient(timeout=timeout_s, **settings)
     try:
         yield client
     finally:
@@ -73,21 +95,33 @@ def engine_trouble(config: Config) -> Iterator[None]:
         raise EngineUnreachableError(
             "container engine",
             "does not answer",
-            facts={"engine": config.docker_host or "the default of the Docker client", "got": _innermost(error)},
-            remedy="start Docker (`docker info` must work) or set DOCKER_HOST;\n"
-            "or run the pipeline without a container: `environment: local` in the descriptor",
+            facts={"engine": _called(config), "got": _innermost(error)},
+            remedy=(_START_PODMAN if config.runner == "podman" else _START_DOCKER)
+            + "or run the pipeline without a container: `environment: local` in the descriptor",
         ) from error
 
 
 def engine_version(config: Config) -> str:
-    """Ask the engine who it is: "Docker 20.10.24 (linux/amd64)".
+    """Ask the engine who it is: "Docker 20.10.24 (linux/amd64)", "Podman 4.3.1 rootless (linux/arm64)".
 
     Raises:
         EngineUnreachableError: nobody answers.
     """
     with connect(config) as client, engine_trouble(config):
-        version = client.version()
-    return f"Docker {version.get('Version')} ({version.get('Os')}/{version.get('Arch')})"
+        version, info = client.version(), client.info()
+    return f"{engine_name(version, info)} ({version.get('Os')}/{version.get('Arch')})"
+
+
+def engine_name(version: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    """What an engine is called, from what it says of itself: "Docker 20.10.24", "Podman 4.3.1 rootless"."""
+    kind = "Podman" if is_podman(version) else "Docker"
+    rootless = any("name=rootless" in str(item) for item in info.get("SecurityOptions") or [])
+    return f"{kind} {version.get('Version')}{' rootless' if rootless else ''}"
+
+
+def is_podman(version: Mapping[str, Any]) -> bool:
+    """Whether what answers Docker's questions is Podman."""
+    return any(item.get("Name") == "Podman Engine" for item in version.get("Components") or [])
 
 
 def ownership_labels() -> dict[str, str]:
@@ -119,6 +153,21 @@ def reap_orphans(client: docker.DockerClient, *, now: float | None = None) -> in
     return gone
 
 
+def was_short_of_memory(client: docker.DockerClient, container_id: str, *, since: float) -> bool:
+    """Tell whether a process of a container was killed for memory since then, while the container went on.
+
+    Args:
+        since: seconds since 1970 by this machine's clock, which the engine's need not agree with.
+    """
+    asked_at = time.time()
+    ahead = datetime.fromisoformat(str(client.info()["SystemTime"])).timestamp() - asked_at
+    window: dict[str, Any] = {"since": f"{since + ahead:.6f}", "until": f"{time.time() + ahead + _EVENT_S:.6f}"}
+    with contextlib.closing(
+        client.api.events(**window, filters={"container": container_id, "event": "oom"}, decode=True)
+    ) as events:
+        return any(True for _ in events)
+
+
 def _context_host() -> str:
     """The address of the context chosen with `docker context use`, or the default one."""
     from docker.constants import DEFAULT_UNIX_SOCKET
@@ -126,6 +175,21 @@ def _context_host() -> str:
 
     context = ContextAPI.get_current_context()  # None where the one chosen has been deleted
     return str(getattr(context, "Host", None) or DEFAULT_UNIX_SOCKET)
+
+
+def _podman_host(config: Config) -> str:
+    """Podman's socket: the one that is set, else this user's, else the system's."""
+    if config.podman_host is not None:
+        return config.podman_host
+    system = Path("/run/podman/podman.sock")
+    own = None if config.runtime_dir is None else config.runtime_dir / "podman" / "podman.sock"
+    return f"unix://{own if own is not None and (own.exists() or not system.exists()) else system}"
+
+
+def _called(config: Config) -> str:
+    if config.runner == "podman":
+        return _podman_host(config)
+    return config.docker_host or "the default of the Docker client"
 
 
 def _knock(address: str) -> None:
@@ -138,6 +202,8 @@ def _knock(address: str) -> None:
 
 
 def _is_orphan(item: Mapping[str, Any], now: float) -> bool:
+    if not any(str(name).lstrip("/").startswith(NAME_PREFIX) for name in item.get("Names") or []):
+        return False
     labels = item.get("Labels") or {}
     if labels.get(_HOST) != _host():
         idle = item.get("State") in ("created", "exited", "dead")

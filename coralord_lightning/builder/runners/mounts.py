@@ -19,6 +19,7 @@ from typing import Self
 from coralord_lightning.builder.runners.base import Sandbox
 from coralord_lightning.builder.runners.explain import SHARE
 from coralord_lightning.builder.runners.protocol import DRIVER
+from coralord_lightning.builder.runners.watch import clear
 from coralord_lightning.errors import RunnerError
 
 __all__ = ["Mounts"]
@@ -45,7 +46,7 @@ class Mounts:
         (self.driver / "probe").write_text(self._probe, encoding="ascii")
         for path in _beneath(self.driver):
             _let_read(path)
-        for path in (*_beneath(self._sandbox.code_dir), *_beneath(self._sandbox.in_dir)):
+        for path in (self._sandbox.in_dir, *_beneath(self._sandbox.code_dir)):  # inputs are let in one by one
             _let_read(path)
         self._was = self._sandbox.out_dir.stat()
         self._let_write(self._sandbox.out_dir)
@@ -58,6 +59,7 @@ class Mounts:
             if os.geteuid() == 0:
                 os.chown(out_dir, was.st_uid, was.st_gid)
             out_dir.chmod(stat.S_IMODE(was.st_mode))
+            clear(out_dir, folders_only=True)
 
     def let_in(self, name: str) -> None:
         """Make an input that has just appeared readable inside."""
