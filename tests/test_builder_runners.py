@@ -246,6 +246,7 @@ def test_whatever_user_code_raises_is_a_pipeline_failure(name, tmp_path, inside)
     sandbox = sandbox_of(tmp_path, RAISES[name])
     answer = inside(sandbox, put(sandbox, BATCH))[0 if name in ("ZeroDivisionError", "ModuleNotFoundError") else 1]
     assert (answer["kind"], answer["type"]) == ("failed", name)
+    (sandbox.out_dir / "a.out").unlink(missing_ok=True)
     error = failure(tmp_path, RAISES[name])
     assert isinstance(error, PipelineFailedError)
     assert error.facts["raised"].startswith(name)
@@ -315,6 +316,7 @@ def test_a_wrong_type_is_named(kind, tmp_path, inside):
         "got": kind,
         "function": "run",
     }
+    (sandbox.out_dir / "a.out").unlink()
     error = failure(tmp_path, WRONG[kind])
     assert isinstance(error, PipelineOutputError)
     assert error.facts["got"] == kind
@@ -349,6 +351,7 @@ def test_a_schema_that_changes_between_batches_is_refused(tmp_path, inside):
     """
     sandbox = sandbox_of(tmp_path, code)
     assert inside(sandbox, put(sandbox, BATCH))[1]["kind"] == "schema_changed"
+    (sandbox.out_dir / "a.out").unlink()
     error = failure(tmp_path, code)
     assert isinstance(error, PipelineOutputError)
     assert "column 'x'" in error.message

@@ -26,6 +26,8 @@ from typing import Any
 SLICE_BYTES = 64 * 1024 * 1024
 MAX_TEXT = 4_000
 MAX_FRAMES = 12
+FENCE: Any = None
+"""What notices undeclared files, in the local sandbox: `fence.py`."""
 _END = object()
 
 Json = dict[str, Any]
@@ -123,7 +125,19 @@ class Job:
         except BaseException as error:  # SystemExit and KeyboardInterrupt of user code too
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             facts = {"type": type(error).__name__, "message": _text(error), "frames": self._frames(error)}
-            raise Refusal("failed", missing=missing, **facts) from error
+            raise Refusal("failed", missing=missing, missing_file=self._missing_file(error), **facts) from error
+
+    def _missing_file(self, error: BaseException | None) -> str | None:
+        """The file that was not there, relative to the code where it would have been among it."""
+        while error is not None and not isinstance(error, FileNotFoundError):
+            error = error.__cause__ or error.__context__
+        if error is None:
+            return None
+        # Arrow raises it without a name, which stands in its message
+        name = error.filename if isinstance(error.filename, (str, bytes)) else [*_text(error).split("'"), ""][1]
+        path = os.path.normpath(self.code_dir / os.fsdecode(name))
+        inside = path.startswith(str(self.code_dir) + os.sep)
+        return os.path.relpath(path, self.code_dir) if inside else path
 
     def _frames(self, error: BaseException) -> list[Json]:
         frames = []
@@ -179,7 +193,7 @@ class Output:
 
     def __enter__(self) -> Output:  # noqa: PYI034  # typing.Self is newer than Python 3.9
         with _disk(self.path):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW  # never into what was planted there
             descriptor = os.open(self.path, flags, 0o644)
             os.fchmod(descriptor, 0o644)  # the user's code may have set a umask, and the host reads this
             self._file = os.fdopen(descriptor, "wb")
@@ -289,6 +303,7 @@ def greet(hello: Json) -> tuple[Job, Json]:
     except ImportError as error:
         raise Refusal("pyarrow_missing", got=str(error), python=sys.version.split()[0]) from error
     limited = _limit_memory(hello.get("memory_bytes"))
+    _limit_processors(hello.get("processors"))
     job = Job(hello)
     job.load()
     probe = Path(hello["probe"]).read_text(encoding="utf-8") if hello.get("probe") else None
@@ -307,6 +322,12 @@ def _limit_memory(memory_bytes: int | None) -> bool:
     except (OSError, ValueError):  # macOS knows the limit and refuses to set it
         return False
     return True
+
+
+def _limit_processors(processors: int | None) -> None:
+    """Let the user's code see and use so many processors, where the platform knows how."""
+    if processors is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:processors])
 
 
 def serve(requests: Iterable[str], answer: Any) -> None:
@@ -332,7 +353,8 @@ def serve(requests: Iterable[str], answer: Any) -> None:
             reply = {"ok": False, "kind": "internal", "type": type(error).__name__, "message": _text(error)}
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        answer(reply)
+        # whatever the code made of the refusal
+        answer((FENCE.take() if FENCE is not None else None) or reply)
 
 
 def _read_lines(source: Any, lines: queue.SimpleQueue[str]) -> None:

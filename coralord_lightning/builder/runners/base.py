@@ -27,6 +27,9 @@ class Sandbox:
         out_dir: where the session leaves outputs; the only writable mount.
         file, function: the entrypoint, `file` relative to `code_dir`.
         source_names: path in `code_dir` -> path to show the user in tracebacks.
+        project_dir: the descriptor's folder; for telling that a file which is missing inside lies there undeclared, and
+            for watching over it where the sandbox could reach it. None where there is none.
+        files: what the descriptor declares beside the code, relative to its folder.
         processors: how many the code may see and use, where the platform can bound that; None: all there are.
     """
 
@@ -42,6 +45,8 @@ class Sandbox:
     network: bool = False
     limits: Limits = field(default_factory=Limits)
     source_names: Mapping[str, str] = field(default_factory=dict)
+    project_dir: Path | None = None
+    files: tuple[str, ...] = ()
     processors: int | None = None
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coralord_lightning.builder.runners.base import Sandbox
+from coralord_lightning.builder.runners.undeclared import declare, how_to_declare, lies_beside
 from coralord_lightning.errors import (
     CoralError,
     PipelineFailedError,
@@ -141,11 +142,42 @@ class _Refusal:
         subject = frames[-1][0] if frames else self.entry
         remedy = f"mend {subject}"
         missing = self.text("missing")
-        if missing and self.sandbox.image is None:
+        beside = lies_beside(self.text("missing_file"), self.sandbox)
+        if beside:
+            facts["undeclared"] = f"{', '.join(beside)}: beside the descriptor, and not declared in pipeline.files"
+            remedy = declare(beside, self.sandbox)
+        elif missing and self.sandbox.image is None:
             remedy = f"pip install {missing}"
         elif missing:
             remedy = f"use an image that has '{missing}' (environment.image), or environment: local"
         return PipelineFailedError(subject, f"the pipeline raised ({self.label})", facts=facts, remedy=remedy)
+
+    def undeclared(self) -> CoralError:
+        frames = self.frames()
+        path = self.text("path")
+        what = _DEEDS.get(self.text("deed"), "reached for")
+        facts = {"file": path, "declared": ", ".join(self.sandbox.files) or "none"}
+        if frames:
+            facts["at"] = "\n".join(f"{at} {line}" for at, line in frames)
+        remedy = (
+            "write scratch files to tempfile.mkdtemp(), and return as batches what is to be kept"
+            if self.text("deed") == "change"
+            else how_to_declare(path, self.sandbox)
+        )
+        return PipelineFailedError(
+            frames[-1][0] if frames else self.entry,
+            f"the pipeline {what} a file of your project that the descriptor does not declare ({self.label})",
+            facts=facts,
+            remedy=remedy,
+        )
+
+    def output_unwritable(self) -> CoralError:
+        return RunnerError(
+            self.label,
+            "the output cannot be written: the pipeline changed the directory that it goes to",
+            facts={"file": self.text("file"), "got": self.text("got")},
+            remedy="return the batches; write to no file in the output directory",
+        )
 
     def wrong_type(self) -> CoralError:
         got = self.text("got")
@@ -202,6 +234,13 @@ class _Refusal:
         )
 
 
+_DEEDS: Mapping[str, str] = {
+    "read": "read",
+    "list": "listed",
+    "load": "loaded",
+    "change": "tried to change",
+}
+
 _MAKERS: Mapping[str, Callable[[_Refusal], CoralError]] = {
     "file_missing": _Refusal.file_missing,
     "syntax_error": _Refusal.syntax_error,
@@ -209,6 +248,8 @@ _MAKERS: Mapping[str, Callable[[_Refusal], CoralError]] = {
     "not_callable": _Refusal.not_callable,
     "bad_params": _Refusal.bad_params,
     "failed": _Refusal.failed,
+    "undeclared": _Refusal.undeclared,
+    "output_unwritable": _Refusal.output_unwritable,
     "wrong_type": _Refusal.wrong_type,
     "schema_changed": _Refusal.schema_changed,
     "memory": _Refusal.memory,
