@@ -15,8 +15,10 @@ import rfc8785
 from coralord_lightning.builder.runners.context import SENT_DOCKERFILE, write_context
 from coralord_lightning.builder.runners.dockerfile import Dockerfile
 from coralord_lightning.builder.runners.engine import LABEL
-from coralord_lightning.builder.runners.engine_images import inspect_image, require_image, without_tag
+from coralord_lightning.builder.runners.engine_images import inspect_image, without_tag
 from coralord_lightning.builder.runners.protocol import Echo
+from coralord_lightning.builder.runners.pulling import require_pinned_image
+from coralord_lightning.config import Config
 from coralord_lightning.errors import CoralError, RunnerError
 from coralord_lightning.spec.recipe import Recipe
 
@@ -57,6 +59,7 @@ def build_image(
     recipe: Recipe,
     dockerfile: Dockerfile,
     *,
+    config: Config,
     echo: Echo,
     network: bool = True,
     remedy: str | None = None,
@@ -77,7 +80,9 @@ def build_image(
         SourceIntegrityError: a file of the context was changed meanwhile.
     """
     digests = identity.get("bases") or dict.fromkeys([base.name for base in dockerfile.bases], identity.get("base"))
-    images = {base.name: _pinned(client, base.image, str(digests[base.name])) for base in dockerfile.bases}
+    images = {
+        base.name: _pinned(client, base.image, str(digests[base.name]), config, echo) for base in dockerfile.bases
+    }
     tag = image_tag(identity)
     echo(
         f"[image] building {tag} from {', '.join(dict.fromkeys(base.image for base in dockerfile.bases)) or 'scratch'}"
@@ -115,12 +120,11 @@ def _hash(identity: Mapping[str, Json]) -> str:
     return hashlib.sha256(rfc8785.dumps(dict(identity))).hexdigest()
 
 
-def _pinned(client: docker.DockerClient, image: str, digest: str) -> str:
+def _pinned(client: docker.DockerClient, image: str, digest: str, config: Config, echo: Echo) -> str:
     """What a FROM line has to say to mean this digest: an image ID, or the name in a registry with it."""
     if inspect_image(client, digest) is not None:
         return digest
-    name = f"{without_tag(image)}@{digest}"
-    require_image(client, name, subject=f"FROM {image}")
+    name, _ = require_pinned_image(client, f"{without_tag(image)}@{digest}", config=config, echo=echo)
     return name
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,7 @@ from coralord_lightning.builder.runners.dockerfile import BaseImage, Dockerfile,
 from coralord_lightning.builder.runners.engine import connect, engine_trouble
 from coralord_lightning.builder.runners.engine_images import digest_of, platform_of, require_image
 from coralord_lightning.config import Config
-from coralord_lightning.errors import DescriptorValueError, RunnerError, nearest
+from coralord_lightning.errors import CoralError, DescriptorValueError, RunnerError, nearest
 from coralord_lightning.spec.descriptor import EnvironmentOptions, SubsetDescriptor
 from coralord_lightning.spec.plan import EnvironmentPlan
 from coralord_lightning.spec.recipe import Recipe, SentFile
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import docker
 
 __all__ = ["default_identity", "default_recipe", "engine_platform", "is_built", "pin_dockerfile", "read_for", "wheels"]
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 Json = Any
 
@@ -39,12 +42,14 @@ def pin_dockerfile(
     config: Config,
     hasher: Hasher,
     kept: Mapping[str, Json] | None = None,
+    offline: bool = False,
 ) -> EnvironmentPlan:
     """Pin the image that a descriptor's Dockerfile builds. The engine is asked only for what nobody has kept.
 
     Args:
         hasher: SHA-256 of the context's files.
         kept: the identity in a lock; its base images and platform are taken as they are.
+        offline: no registry is asked.
 
     Raises:
         DescriptorValueError: Dockerfile or context are not there or cannot be read.
@@ -58,7 +63,7 @@ def pin_dockerfile(
     known = kept if kept is not None and is_built(kept) else {}
     identity: dict[str, Json] = {"context": context_digest(recipe)}
     with ExitStack() as stack:
-        engine = _Engine(config, stack)
+        engine = _Engine(config, stack, offline=offline)
         identity["platform"] = known.get("platform") or engine.platform()
         identity |= {"build_args": dict(options.build_args)} if options.build_args else {}
         identity |= {"target": options.target} if options.target is not None else {}
@@ -135,8 +140,9 @@ def engine_platform(client: docker.DockerClient) -> str:
 class _Engine:
     """A connection that is opened when something has to be asked."""
 
-    def __init__(self, config: Config, stack: ExitStack) -> None:
+    def __init__(self, config: Config, stack: ExitStack, *, offline: bool) -> None:
         self._config = config
+        self._offline = offline
         self._stack = stack
         self._client: docker.DockerClient | None = None
 
@@ -144,12 +150,20 @@ class _Engine:
         return engine_platform(self._connected())
 
     def digest(self, base: BaseImage, recipe: Recipe) -> str:
-        """Pin one base image."""
-        _, at, digest = base.image.partition("@")
-        if at:
-            return digest
-        subject = f"{recipe.dockerfile}:{base.line}"
-        return digest_of(require_image(self._connected(), base.image, subject=subject), base.image)
+        """Pin one base image: the site's own is what the engine has, any other what its registry says."""
+        named = base.image.rpartition("@")[2]
+        if _DIGEST.fullmatch(named):
+            return named
+        at = f"{recipe.dockerfile}:{base.line}"
+        if base.image == self._config.base_image:
+            return digest_of(require_image(self._connected(), base.image, subject=at), base.image)
+        from coralord_lightning.builder.runners.tags import resolve_tag
+
+        try:
+            return resolve_tag(self._connected(), base.image, config=self._config, offline=self._offline).digest
+        except CoralError as error:
+            remedy = error.remedy.replace("image: ", "FROM ").replace("environment.image", f"FROM in {at}")
+            raise type(error)(at, error.message, facts=error.facts, remedy=remedy) from error
 
     def _connected(self) -> docker.DockerClient:
         if self._client is None:
