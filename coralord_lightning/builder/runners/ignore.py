@@ -91,10 +91,25 @@ def _expression(rule: str) -> str:
             out += re.escape(rule[at])
             at += 1
         elif char in "[]":
-            nested = char == "[" and out.rpartition("[")[2].find("]") < 0 and "[" in out
-            out += "\\[" if nested else char
+            out += char
         elif char in "^-":
             out += char  # within brackets; elsewhere "^" never matches a path, as there
         else:
             out += re.escape(char)
+    return _without_nested_sets(out)
+
+
+def _without_nested_sets(expression: str) -> str:
+    """Say `[` and `-` in brackets so that Python sees no set operation in them, which Go's expressions do not know."""
+    out, inside, at = "", False, 0
+    while at < len(expression):
+        char = expression[at]
+        if char == "\\":
+            out, at = out + expression[at : at + 2], at + 2
+            continue
+        if inside and (char == "[" or (char == "-" and out.endswith("-"))):
+            char = f"\\{char}"
+        elif char in "[]":
+            inside = char == "["
+        out, at = out + char, at + 1
     return out
