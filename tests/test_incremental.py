@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from coralord_lightning.config import Config
+from coralord_lightning.errors import SourceIntegrityError
 from coralord_lightning.spec.cuts import SLICE_ROWS, SLICED_BYTES, WINDOWED_BYTES
 from coralord_lightning.workspace import Outcome, Workspace, open_workspace
+from coralord_lightning.workspace.progress import Silence
 from opens import opened_files
 from projects import croissant, edit
 
@@ -58,9 +60,9 @@ def project(folder: Path, kind: str = "csv", **fields: Any) -> Path:
     return folder
 
 
-def built(space: Workspace, folder: Path, **more: Any) -> Outcome:
+def built(space: Workspace, folder: Path, *, progress: Silence | None = None, **more: Any) -> Outcome:
     asked = {"name": "a", "croissant": "croissant.json", "fields": ["x", "y"], "splits": FRACTIONS}
-    return space.ensure(asked | more, base_dir=folder)
+    return space.ensure(asked | more, base_dir=folder, progress=progress)
 
 
 def counts(outcome: Outcome) -> tuple[int, int]:
@@ -268,3 +270,19 @@ def test_a_row_that_is_appended_to_many_inline_rows_rebuilds_the_last_slice(tmp_
     assert counts(first) == (2, 0)
     assert counts(second) == (1, 1)
     assert sorted(xs(second, space) + xs(second, space, "val")) == list(range(SLICE_ROWS + 11))
+
+
+def test_what_changed_between_plan_and_build_is_kept_under_no_key(tmp_path: Path, space: Workspace) -> None:
+    folder = project(tmp_path / "a")
+    before = (folder / "data" / "000.csv").read_text()
+
+    class Meddler(Silence):
+        def start(self, partitions_total: int) -> None:
+            write(folder, 0, first=9000)
+
+    with pytest.raises(SourceIntegrityError, match="changed while it was in use"):
+        built(space, folder, progress=Meddler())
+    (folder / "data" / "000.csv").write_text(before)
+    again = built(space, folder)
+
+    assert sorted(xs(again, space) + xs(again, space, "val")) == list(range(FILES * ROWS))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,7 @@ _GLOB = frozenset("*?[")
 _MAX_PAIRS = 64
 _MAX_CROWD = 8
 _MAX_THREADS = 8
+Unchanged = Callable[[Iterable[tuple[SourceFile, Location]]], None]
 
 
 class RemoteReader(Protocol):
@@ -76,6 +77,7 @@ class Extractor:
         threads: of DuckDB; rows and their order are the same for any number.
         memory_bytes: DuckDB's limit; None: its own default.
         temp_dir: where to put what does not fit into memory; None: the system's place for that.
+        unchanged: raises if one of these sources is not what the plan pinned; asked once the rows of a split are read.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Extractor:
         threads: int = 1,
         memory_bytes: int | None = None,
         temp_dir: Path | None = None,
+        unchanged: Unchanged | None = None,
     ) -> None:
         self._selection = selection
         self._sources = tuple(sources)
@@ -98,6 +101,7 @@ class Extractor:
         self._threads = threads
         self._memory_bytes = memory_bytes
         self._temp_dir = temp_dir
+        self._unchanged = unchanged
         self._stack = ExitStack()
         self._paths: dict[str, str] = {}
 
@@ -153,7 +157,15 @@ class Extractor:
         batches = itertools.chain(batches, *(self._later(step, split, schema) for step in others))
         if others and self._selection.limit is not None:
             batches = self._limited(batches, self._selection.limit)
-        return pa.RecordBatchReader.from_batches(schema, rebatch(batches, self._batch))
+        whole = itertools.chain(rebatch(batches, self._batch), self._checked(partition))
+        return pa.RecordBatchReader.from_batches(schema, whole)
+
+    def _checked(self, partition: Partition) -> Iterator[pa.RecordBatch]:
+        """No batch; what was read must still be what was planned, or it would be kept under another's key."""
+        if self._unchanged is not None:
+            read = [self._sources[index] for index in partition.sources]
+            self._unchanged([(item, self._locations[item.name]) for item in read if item.name in self._locations])
+        yield from ()
 
     def _steps(self, partition: Partition) -> list[Partition]:
         """What is read one after the other: with a limit and no order, files until there are enough rows."""
@@ -313,7 +325,12 @@ class Extractor:
 
 
 def open_extractor(
-    job: Job, *, filesystem: Callable[[Mapping[str, Location]], Any], spill_dir: Path, threads: int | None = None
+    job: Job,
+    *,
+    filesystem: Callable[[Mapping[str, Location]], Any],
+    spill_dir: Path,
+    threads: int | None = None,
+    unchanged: Unchanged | None = None,
 ) -> Extractor:
     """The extractor of a job's plan; to be entered as a context.
 
@@ -321,6 +338,7 @@ def open_extractor(
         filesystem: makes the file system for remote sources.
         spill_dir: where to put what does not fit into memory.
         threads: None: one a core for local files, one where something is remote: several would read ahead of a limit.
+        unchanged: see `Extractor`.
     """
     plan = job.plan
     if threads is None:
@@ -334,6 +352,7 @@ def open_extractor(
         filesystem_factory=filesystem,
         threads=threads,
         temp_dir=spill_dir,
+        unchanged=unchanged,
     )
 
 
