@@ -249,12 +249,6 @@ def test_every_mistake_names_line_expectation_and_remedy():
     assert "\n\n".join(shown) + "\n" == (GOLDEN / "descriptor_errors.txt").read_text(encoding="utf-8")
 
 
-def test_a_later_key_says_what_to_do_now():
-    with pytest.raises(NotYetSupportedError) as caught:
-        changed("environment: local", "environment: {image: 'python:3.11'}")
-    assert "docker inspect" in caught.value.remedy
-
-
 def test_plain_files_stand_in_place_of_a_croissant_file():
     assert changed("croissant: croissant.json", "files: data/*.csv").files == ("data/*.csv",)
     assert changed("croissant: croissant.json", "files: [a.csv, ./b/**/c.csv]").files == ("a.csv", "b/**/c.csv")
@@ -271,8 +265,18 @@ def test_what_may_be_fetched_is_a_size(text, size_bytes):
     assert changed("limit: null", f"max_fetch: {text}").max_fetch == size_bytes
 
 
-@pytest.mark.parametrize("image", [DIGEST, f"python@{DIGEST}", f"registry.example.org:5000/a/b@{DIGEST}"])
-def test_an_image_by_digest_is_taken(image):
+@pytest.mark.parametrize(
+    "image",
+    [
+        DIGEST,
+        f"python@{DIGEST}",
+        f"registry.example.org:5000/a/b@{DIGEST}",
+        "python",
+        "python:3.11-slim",
+        "localhost:5000/a__b/c-d.e:V_1.0",
+    ],
+)
+def test_an_image_by_digest_or_tag_is_taken(image):
     environment = changed("environment: local", f"environment: {{image: '{image}'}}").environment
     assert environment is not None
     assert environment.image == image

@@ -18,6 +18,7 @@ from types import UnionType
 from typing import Any
 
 from coralord_lightning.config.environment import from_environment, parse_proxies, require_endpoint
+from coralord_lightning.config.images import parse_mirrors, require_runner
 from coralord_lightning.config.limits import SiteLimits, parse_bytes, parse_count, parse_limits
 from coralord_lightning.config.secrets import Credential, Secret, parse_credentials
 from coralord_lightning.errors import ConfigError, nearest
@@ -36,9 +37,12 @@ _ENVIRONMENT = {
     "CORAL_JOBS": "jobs",
     "HF_ENDPOINT": "hf_endpoint",
     "DOCKER_HOST": "docker_host",
+    "CORAL_RUNNER": "runner",
+    "CONTAINER_HOST": "podman_host",
+    "XDG_RUNTIME_DIR": "runtime_dir",
 }
-_PATHS = frozenset({"home", "wheelhouse", "ca_bundle"})
-_NOT_IN_FILES = frozenset({"limits", "allow_private", "hf_token"})
+_PATHS = frozenset({"home", "wheelhouse", "ca_bundle", "runtime_dir"})
+_NOT_IN_FILES = frozenset({"limits", "allow_private", "hf_token", "runner_from", "runtime_dir"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,10 @@ class Config:
         wheelhouse: directory of wheels sent along with the default image's context, for sites whose
             containers reach no package index.
         docker_host: address of the container engine; None leaves the choice to the Docker client.
+        runner: "docker" or "podman": which engine runs containers; None: Docker, or whatever `docker_host` is.
+        runner_from: what set `runner`, where something did.
+        podman_host: address of Podman's socket; None: this user's in `runtime_dir`, or the system's.
+        image_mirrors: prefix of image names -> prefix they are pulled by; longer prefixes first.
         allow_private_hosts: host names or addresses that may resolve to private or loopback addresses.
         ca_bundle: PEM file of certificate authorities for https.
         lock_timeout_s: seconds to wait for another process's build before giving up.
@@ -70,6 +78,11 @@ class Config:
     base_image: str | None = None
     wheelhouse: Path | None = None
     docker_host: str | None = None
+    runner: str | None = None
+    runner_from: str | None = None
+    podman_host: str | None = None
+    runtime_dir: Path | None = None
+    image_mirrors: Mapping[str, str] = field(default_factory=dict)
     allow_private_hosts: frozenset[str] = frozenset()
     ca_bundle: Path | None = None
     lock_timeout_s: float = 24 * 3600.0
@@ -119,10 +132,13 @@ def load_config(
     for path in (system_file, *config_files(project_dir=project_dir, environ=env)):
         if path != system_file or path.is_file():
             layer = _read_file(path, env, system=path == system_file)
+            _note_runner(values, layer, str(path))
             values |= layer | {"credentials": values.get("credentials", {}) | layer.get("credentials", {})}
     values |= {name: env[variable] for variable, name in _ENVIRONMENT.items() if env.get(variable)}
+    _note_runner(values, {"runner": env.get("CORAL_RUNNER")}, "CORAL_RUNNER")
     environment = from_environment(env, values.get("credentials", {}))
     values |= environment | {"proxies": values.get("proxies", {}) | environment.get("proxies", {})}
+    _note_runner(values, arguments, "--runner")
     values |= {name: value for name, value in arguments.items() if value is not None}
     if home is not None:
         values["home"] = home
@@ -136,6 +152,11 @@ def config_files(*, project_dir: Path | None = None, environ: Mapping[str, str] 
     user_dir = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "coralord"
     paths = (_find_project_file(project_dir or Path.cwd()), user_dir / "coral.toml")
     return [path for path in paths if path is not None and path.is_file()]
+
+
+def _note_runner(values: dict[str, Any], layer: Mapping[str, Any], origin: str) -> None:
+    if layer.get("runner"):
+        values["runner_from"] = origin
 
 
 def _default_home(env: Mapping[str, str]) -> Path:
@@ -195,10 +216,7 @@ def _parse(values: dict[str, Any]) -> Config:
             raise _wrong_kind(name, values[name], "list of texts")
     values["allow_private_hosts"] = frozenset(values["allow_private_hosts"])
     values["no_proxy"] = tuple(text for text in values["no_proxy"] if text)
-    if values.get("max_fetch") is not None:
-        values["max_fetch"] = parse_bytes(values["max_fetch"], subject="max_fetch")
-    if values.get("jobs") is not None:
-        values["jobs"] = parse_count(values["jobs"], subject="jobs")
+    _parse_choices(values)
     config = replace(Config(home=values["home"]), **values)
     kinds: dict[str, tuple[type | UnionType, str]] = {
         "base_image": (str | None, "text"),
@@ -218,6 +236,17 @@ def _parse(values: dict[str, Any]) -> Config:
             remedy=f"leave it out, or have the host added to limits.allow_private_hosts in {config.limits.file}",
         )
     return config
+
+
+def _parse_choices(values: dict[str, Any]) -> None:
+    if values.get("max_fetch") is not None:
+        values["max_fetch"] = parse_bytes(values["max_fetch"], subject="max_fetch")
+    if values.get("jobs") is not None:
+        values["jobs"] = parse_count(values["jobs"], subject="jobs")
+    if values.get("runner") is not None:
+        require_runner(values["runner"], subject=values.get("runner_from", "runner"))
+    if "image_mirrors" in values:
+        values["image_mirrors"] = parse_mirrors(values["image_mirrors"])
 
 
 def _wrong_kind(name: str, got: Any, expected: str) -> ConfigError:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coralord_lightning.errors import ConfigError, nearest
+from coralord_lightning.spec.image_tag import ImageTag
 
 __all__ = ["Lock", "LockEntry", "LockedCroissant", "LockedSource", "parse_lock", "print_lock", "with_entry"]
 
@@ -20,6 +21,8 @@ Json = Any
 
 _VERSION = 1
 _HEADER = "# Written by `coral build` and `coral update`; commit it beside the descriptor.\n"
+_TAG_KEYS = frozenset({"name", "index", "platforms", "local"})
+"""Keys of `image` that are no part of its identity."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -48,6 +51,7 @@ class LockEntry:
     Args:
         content_digest: None until it is built.
         image: identity of the container image and its platform, as in the plan; None without a container.
+        tag: what the descriptor calls that image, where it does so by tag.
         croissant: None where the Croissant file lies in the work tree.
         sources: the remote ones, sorted by URL when printed.
     """
@@ -56,6 +60,7 @@ class LockEntry:
     fingerprint: str
     content_digest: str | None = None
     image: Mapping[str, Json] | None = None
+    tag: ImageTag | None = None
     croissant: LockedCroissant | None = None
     sources: tuple[LockedSource, ...] = ()
 
@@ -167,9 +172,27 @@ def _parse_entry(reader: _Reader, name: str, value: Any) -> LockEntry:
         name=name,
         fingerprint=reader.digest(value, "fingerprint", path),
         content_digest=reader.digest(value, "content_digest", path) if "content_digest" in value else None,
-        image=part("image", dict, dict),
+        image=part("image", dict, _parse_identity),
+        tag=part("image", dict, lambda table: _parse_tag(reader, table, (*path, "image"))),
         croissant=part("croissant", dict, lambda table: _parse_croissant(reader, table, (*path, "croissant"))),
         sources=part("sources", list, lambda rows: _parse_sources(reader, rows, (*path, "sources"))) or (),
+    )
+
+
+def _parse_identity(table: Mapping[str, Any]) -> dict[str, Json]:
+    return {key: value for key, value in table.items() if key not in _TAG_KEYS}
+
+
+def _parse_tag(reader: _Reader, table: Mapping[str, Any], path: tuple[str, ...]) -> ImageTag | None:
+    """What stands beside an image's identity: the name it was asked for by, and what that stood for."""
+    if "name" not in table:
+        return None
+    platforms = reader.value(table, "platforms", dict, path) if "platforms" in table else {}
+    return ImageTag(
+        name=reader.value(table, "name", str, path),
+        index=reader.value(table, "index", str, path) if "index" in table else None,
+        platforms={name: reader.value(platforms, name, str, (*path, "platforms")) for name in platforms},
+        local=table.get("local") is True,
     )
 
 
@@ -202,10 +225,17 @@ def _entry_table(entry: LockEntry) -> dict[str, Json]:
     if entry.croissant is not None:
         table["croissant"] = {"url": entry.croissant.url, "sha256": entry.croissant.sha256}
     if entry.image is not None:
-        table["image"] = _sorted(entry.image)
+        table["image"] = _sorted({**entry.image, **_tag_table(entry.tag)})
     if entry.sources:
         table["sources"] = [_source_table(source) for source in sorted(entry.sources, key=lambda source: source.url)]
     return table
+
+
+def _tag_table(tag: ImageTag | None) -> dict[str, Json]:
+    if tag is None:
+        return {}
+    said = {"name": tag.name, "index": tag.index, "platforms": dict(tag.platforms), "local": tag.local}
+    return {key: value for key, value in said.items() if value}
 
 
 def _source_table(source: LockedSource) -> dict[str, Json]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from coralord_lightning.spec.cuts import Slice
 from coralord_lightning.spec.fingerprint import canonical
+from coralord_lightning.spec.image_tag import ImageTag
 from coralord_lightning.spec.recipe import Recipe
 from coralord_lightning.spec.selection import (
     FileFormat,
@@ -152,6 +153,7 @@ class EnvironmentPlan:
             or not yet built.
         network: True makes the build not hermetic; in the fingerprint.
         recipe: how the image of a descriptor's Dockerfile is built here; never fingerprinted beyond `identity`.
+        tag: of an image that was asked for by tag, what that stood for; never fingerprinted.
     """
 
     kind: Literal["local", "docker"]
@@ -159,6 +161,7 @@ class EnvironmentPlan:
     image: str | None = None
     network: bool = False
     recipe: Recipe | None = None
+    tag: ImageTag | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

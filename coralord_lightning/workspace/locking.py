@@ -14,6 +14,7 @@ from typing import Literal
 from coralord_lightning.errors import LockedError, NotDeterministicError, StoreError
 from coralord_lightning.spec.descriptor import SubsetDescriptor
 from coralord_lightning.spec.explain import Change
+from coralord_lightning.spec.fingerprint import canonical, fingerprint
 from coralord_lightning.spec.lock import (
     Lock,
     LockedCroissant,
@@ -24,6 +25,7 @@ from coralord_lightning.spec.lock import (
     with_entry,
 )
 from coralord_lightning.spec.plan import Location, RemoteFile, SourceFile
+from coralord_lightning.workspace.environments import on_locked_platform
 from coralord_lightning.workspace.planning import Planned, folder_of
 
 __all__ = [
@@ -82,7 +84,7 @@ def require_locked(planned: Planned, entry: LockEntry, changes: tuple[Change, ..
     Raises:
         LockedError: it is not; names what changed where that is known.
     """
-    if planned.job.fingerprint == entry.fingerprint:
+    if entry.fingerprint in (planned.job.fingerprint, _on_locked_platform(planned, entry)):
         return
     told = {"changed": "\n".join(f"{item.what}: {item.was} -> {item.now}" for item in changes)} if changes else {}
     raise LockedError(
@@ -123,6 +125,7 @@ def entry_for(planned: Planned, content_digest: str | None) -> LockEntry:
         fingerprint=job.fingerprint,
         content_digest=content_digest,
         image=image,
+        tag=environment.tag if environment is not None else None,
         croissant=LockedCroissant(url=text.url, sha256=text.sha256) if text.url else None,
         sources=tuple(source for source in pinned if source is not None),
     )
@@ -159,6 +162,15 @@ def write_entry(planned: Planned, content_digest: str | None, *, move: bool) -> 
             str(path), f"cannot be written: {error.strerror}", remedy=f"make {path.parent} writable"
         ) from error
     return path
+
+
+def _on_locked_platform(planned: Planned, entry: LockEntry) -> str:
+    """The fingerprint that the plan has where its lock was written: a locked index has an image for each platform."""
+    plan = planned.job.plan
+    if plan.environment is None:
+        return planned.job.fingerprint
+    there = replace(plan, environment=on_locked_platform(plan.environment, entry))
+    return fingerprint(canonical(there.to_json()))
 
 
 def _settled(lock: Lock, wanted: LockEntry, *, move: bool) -> LockEntry | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coralord_lightning.config import Config
 from coralord_lightning.errors import (
     CroissantSyntaxError,
     DescriptorNotFoundError,
@@ -28,7 +27,6 @@ from coralord_lightning.spec.descriptor import SubsetDescriptor, descriptor_from
 from coralord_lightning.spec.fingerprint import canonical, fingerprint
 from coralord_lightning.spec.lock import LockEntry
 from coralord_lightning.spec.plan import (
-    EnvironmentPlan,
     Job,
     Limits,
     Location,
@@ -36,6 +34,7 @@ from coralord_lightning.spec.plan import (
     Plan,
 )
 from coralord_lightning.spec.selection import Selection
+from coralord_lightning.workspace.environments import EnvironmentResolver
 from coralord_lightning.workspace.files import partitions_of, resolve_files
 
 __all__ = ["DescriptorLike", "Planned", "folder_of", "plan_job", "read_descriptor"]
@@ -124,7 +123,7 @@ def plan_job(
         sources=files,
         partitions=partitions_of(selection, files, pipeline),
         pipeline=pipeline,
-        environment=None if pipeline is None else environment(asked, closure.imports, pins),
+        environment=None if pipeline is None else environment(asked, closure.imports, pins, sources.hashes),
         decoders=_decoders(selection),
     )
     locations: dict[str, Location] = {source.name: place for source, place in resolved if place is not None}
@@ -138,43 +137,9 @@ def plan_job(
         limits=_limits(asked),
         source_names={name: os.path.relpath(asked.base_dir / name) for name in closure.code},
         metadata=dataset.metadata,
+        base_dir=asked.base_dir,
     )
     return Planned(job=job, descriptor=asked, croissant=text, pins=pins)
-
-
-class EnvironmentResolver:
-    """Pins where a pipeline runs; asks the container engine only where nothing else says."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-
-    def __call__(self, asked: SubsetDescriptor, imports: frozenset[str], pins: LockEntry | None) -> EnvironmentPlan:
-        """The environment of a descriptor's pipeline, pinned.
-
-        Raises:
-            EngineUnreachableError: the engine has to be asked and does not answer.
-        """
-        environment = asked.environment
-        if environment is not None and environment.local:
-            from coralord_lightning.builder.runners.local import identity
-
-            return EnvironmentPlan(kind="local", identity=identity(imports))
-        image = environment.image if environment is not None else None
-        network = bool(environment is not None and environment.network)
-        kept = pins.image if pins is not None else None
-        if kept is not None and _names(image, kept):
-            named = image if image is not None and "@" in image else None
-            return EnvironmentPlan(kind="docker", identity=kept, image=named, network=network)
-        from coralord_lightning.builder.runners.image import resolve
-
-        return resolve(image, config=self._config, network=network)
-
-
-def _names(image: str | None, kept: Mapping[str, Any]) -> bool:
-    """Whether a locked image is the one that a descriptor names; the descriptor may have been edited since."""
-    if image is None:
-        return "context" in kept  # the shipped image
-    return str(kept.get("image")).removeprefix("sha256:") == image.rpartition("@")[2].removeprefix("sha256:")
 
 
 def _read_file(path: Path) -> SubsetDescriptor:
