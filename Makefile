@@ -1,4 +1,4 @@
-# make demo | demo-docker | test | check | bench | clean     (PYTHON=python3.12 make … takes another interpreter)
+# make demo | demo-docker | digits-wheels | test | check | bench | clean     (PYTHON=python3.12 make … takes another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ LOGS := .demo/logs
 CORAL_HOME ?= $(CURDIR)/.demo/home
 ROOMS := coralord_lightning/spec/*,coralord_lightning/sources/*,coralord_lightning/store/*,coralord_lightning/builder/*
 
-.PHONY: demo demo-docker test check bench clean
+.PHONY: demo demo-docker digits-wheels test check bench clean
 
 demo: $(READY)
 	CORAL_HOME="$(CORAL_HOME)" $(BIN)/python examples/digits/train.py --logs $(LOGS)
@@ -18,6 +18,12 @@ demo-docker: $(READY)
 	CORAL_HOME="$(CORAL_HOME)" $(BIN)/python examples/digits/train.py examples/digits/digits-docker.yaml --logs $(LOGS)
 	@printf '\n== the same once more: nothing is rebuilt, no container is started ==\n\n'
 	CORAL_HOME="$(CORAL_HOME)" $(BIN)/python examples/digits/train.py examples/digits/digits-docker.yaml --logs $(LOGS)
+
+# The wheels of examples/digits/Dockerfile, for containers that reach no package index.
+digits-wheels: $(READY)
+	$(BIN)/python -m pip download --no-deps --only-binary :all: --python-version 3.11 \
+		--platform manylinux_2_28_$$(uname -m | sed s/arm64/aarch64/) \
+		-d examples/digits/wheels -r examples/digits/requirements.txt
 
 test: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=

@@ -95,6 +95,19 @@ engine_wheelhouse() {
   printf '%s' "$pins" >"$dir/wheels/.pins"
 }
 
+# The wheels of the digits example, which an image of its own installs: engine_example_wheels DIR PYTHON REQUIREMENTS
+engine_example_wheels() {
+  local dir=$1 python=$2 requirements=$3
+  if cmp -s "$requirements" "$dir/digits-wheels/.requirements"; then
+    return 0
+  fi
+  rm -rf "$dir/digits-wheels"
+  mkdir -p "$dir/digits-wheels"
+  "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+    --python-version 3.11 --dest "$dir/digits-wheels" --requirement "$requirements" >&2
+  cp "$requirements" "$dir/digits-wheels/.requirements"
+}
+
 # A registry on loopback, so that tests have real digests; sets CORAL_TEST_REGISTRY.
 engine_registry() {
   local dir=$1 python=$2 port try
@@ -165,6 +178,8 @@ engine_up() {
   engine_write_env "$dir"
   engine_wheelhouse "$dir" "$python" "$dockerfile"
   export CORAL_WHEELHOUSE="$dir/wheels"
+  engine_example_wheels "$dir" "$python" "$(dirname "$dockerfile")/examples/digits/requirements.txt"
+  export CORAL_TEST_DIGITS_WHEELS="$dir/digits-wheels"
   engine_write_env "$dir"
   engine_registry "$dir" "$python"
   engine_write_env "$dir"
@@ -173,7 +188,7 @@ engine_up() {
 engine_write_env() {
   local name
   # only what is set; an engine at the default socket needs no DOCKER_HOST
-  for name in DOCKER_HOST CORAL_BASE_IMAGE CORAL_WHEELHOUSE CORAL_TEST_REGISTRY; do
+  for name in DOCKER_HOST CORAL_BASE_IMAGE CORAL_WHEELHOUSE CORAL_TEST_DIGITS_WHEELS CORAL_TEST_REGISTRY; do
     [[ -z ${!name:-} ]] || printf 'export %s=%q\n' "$name" "${!name}"
   done >"$1/env.new"
   mv "$1/env.new" "$1/env"
