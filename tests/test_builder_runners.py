@@ -120,16 +120,6 @@ def test_all_documented_kinds_of_results_are_taken(kind, tmp_path, inside):
     assert got(sandbox, task).column("x").to_pylist() == [1, 2, 3] * 2
 
 
-def test_one_process_serves_many_tasks_and_passes_parameters(tmp_path):
-    code = "import os\ndef run(batch, k):\n    return batch.append_column('pid', [os.getpid() * k] * len(batch))\n"
-    sandbox = sandbox_of(tmp_path, code, params={"k": 2})
-    tasks = [put(sandbox, BATCH, name=name) for name in "abc"]
-    with LocalRunner().open(sandbox) as session:
-        for task in tasks:
-            session.run(task)
-    assert len({value for task in tasks for value in got(sandbox, task).column("pid").to_pylist()}) == 1
-
-
 @pytest.mark.parametrize("per", ["partition", "dataset"])
 def test_per_partition_hands_over_one_reader_of_all_batches(per, tmp_path, inside):
     code = """
@@ -175,50 +165,6 @@ def test_local_modules_and_extra_files_are_found(tmp_path):
     assert run(tmp_path, code, file="sub/entry.py").column("y").to_pylist() == ["abcd"] * 3
 
 
-def test_prints_go_to_the_user_and_never_into_the_answers(tmp_path):
-    lines: list[str] = []
-    code = """
-        import os, sys
-        def run(batch):
-            print('{"ok": false}')
-            os.write(1, b'raw\\n')
-            print('e', file=sys.stderr)
-            print(repr(sys.stdin.read()))
-            return batch
-    """
-    sandbox = sandbox_of(tmp_path, code)
-    task = put(sandbox, BATCH)
-    with LocalRunner(echo=lines.append).open(sandbox) as session:
-        session.run(task)
-    assert sorted(lines) == sorted(f"[pipeline] {line}" for line in ('{"ok": false}', "raw", "e", "''"))
-
-
-def test_the_environment_is_deterministic_and_has_no_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
-    code = """
-        import os
-        import pyarrow as pa
-        def run(batch):
-            seen = {**os.environ, "hash": str(hash("x"))}
-            return pa.table({"k": list(seen), "v": list(seen.values())})
-    """
-    (tmp_path / "1").mkdir(), (tmp_path / "2").mkdir()
-    first, second = (run(tmp_path / name, code) for name in "12")
-    assert first == second
-    environment = dict(zip(first.column("k").to_pylist(), first.column("v").to_pylist(), strict=True))
-    assert "canary" not in environment.values()
-    assert environment["TZ"] == "UTC"
-    assert environment["PYTHONHASHSEED"] == "0"
-    assert environment["OMP_NUM_THREADS"] == "1"
-
-
-def test_isolation_says_that_there_is_none(tmp_path):
-    with LocalRunner().open(sandbox_of(tmp_path, IDENTITY)) as session:
-        assert session.isolation["runner"] == "local"
-        assert session.isolation["isolated"] is False
-        json.dumps(session.isolation)
-
-
 def test_an_exception_shows_the_users_own_lines_only(tmp_path):
     code = "def helper(batch):\n    return batch['nope']\n\n\n\ndef run(batch):\n    return helper(batch)\n"
     error = failure(tmp_path, code, source_names={"pipeline.py": "etl/pipeline.py"})
@@ -252,17 +198,6 @@ def test_whatever_user_code_raises_is_a_pipeline_failure(name, tmp_path, inside)
     assert error.facts["raised"].startswith(name)
     if name == "ModuleNotFoundError":
         assert error.remedy == "pip install not_there_at_all"
-
-
-def test_a_failed_task_leaves_the_session_usable(tmp_path):
-    code = "def run(batch):\n    assert len(batch) < 3\n    return batch\n"
-    sandbox = sandbox_of(tmp_path, code)
-    bad, good = put(sandbox, BATCH, name="bad"), put(sandbox, BATCH.slice(0, 2), name="good")
-    with LocalRunner().open(sandbox) as session:
-        with pytest.raises(PipelineFailedError):
-            session.run(bad)
-        session.run(good)
-    assert got(sandbox, good).num_rows == 2
 
 
 NOT_FOUND = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -84,42 +83,6 @@ def converse(folder: Path, *answers: bytes) -> Conversation:
     return Conversation(ScriptedWire(*answers), sandbox, code_dir="/code", in_dir="/in", out_dir="/out")
 
 
-def test_a_pipeline_that_hangs_is_stopped_at_its_limit(tmp_path):
-    code = "import time, os\nprint(os.getpid(), flush=True)\ndef run(batch):\n    time.sleep(600)\n"
-    lines: list[str] = []
-    sandbox = sandbox_of(tmp_path, code, limits=Limits(timeout_s=2))
-    with pytest.raises(RunnerError) as caught, LocalRunner(echo=lines.append).open(sandbox) as session:
-        session.run(TASK)
-    assert "environment.timeout" in caught.value.remedy
-    assert caught.value.facts["allowed"] == "2 s for one partition"
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(lines[0].split()[1]), 0)
-
-
-def test_children_of_the_pipeline_die_with_it(tmp_path):
-    code = """
-        import subprocess
-        def run(batch):
-            child = subprocess.Popen(["sleep", "600"])
-            return batch.append_column("pid", [child.pid] * len(batch))
-    """
-    sandbox = sandbox_of(tmp_path, code)
-    with LocalRunner().open(sandbox) as session:
-        session.run(TASK)
-    pid = pa.ipc.open_stream((tmp_path / "out" / "b").read_bytes()).read_all().column("pid")[0].as_py()
-    state = Path(f"/proc/{pid}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is enforced by Linux only")
-def test_memory_beyond_the_limit_is_named(tmp_path):
-    code = "def run(batch):\n    return bytearray(4 << 30)\n"
-    error = failure(tmp_path, code, limits=Limits(memory_bytes=2 << 30))
-    assert isinstance(error, RunnerError)
-    assert error.facts == {"allowed": "2g"}
-    assert "memory: 4g" in error.remedy
-
-
 @pytest.mark.parametrize(
     ("action", "ended"),
     [("os._exit(7)", "with exit code 7"), ("os.kill(os.getpid(), 9)", "by signal SIGKILL"), ("os.abort()", "SIGABRT")],
@@ -130,14 +93,6 @@ def test_a_death_is_told_with_the_last_lines(action, ended, tmp_path):
     assert isinstance(error, RunnerError)
     assert ended in error.facts["ended"]
     assert "last words" in error.facts["last"]
-
-
-def test_a_dead_session_stays_dead(tmp_path):
-    sandbox = sandbox_of(tmp_path, "import os\ndef run(batch):\n    os._exit(1)\n")
-    with LocalRunner().open(sandbox) as session:
-        for _ in range(2):
-            with pytest.raises(RunnerError, match="ended before it answered"):
-                session.run(TASK)
 
 
 def test_a_pipeline_that_closes_the_pipe_and_lives_is_ended(tmp_path, monkeypatch):
@@ -263,4 +218,4 @@ def test_identity_finds_distributions_of_another_name():
 def test_identity_refuses_what_is_not_installed():
     with pytest.raises(PipelineNotFoundError) as caught:
         identity(["surely_not_installed"])
-    assert caught.value.remedy == "pip install surely_not_installed"
+    assert caught.value.remedy.startswith("pip install surely_not_installed ")

@@ -1,6 +1,18 @@
 """What a runner is: it runs the pipeline over files in a sandbox and says which isolation it enforced.
 
-A runner knows nothing of plans, stores or Croissant; `builder/build` talks to it through these types only.
+A runner knows nothing of plans, stores or Croissant; `builder/build` talks to it through these types only: an image's
+digest, directories to mount, limits, and one conversation over standard input and output. A new one has to
+
+1. mount `code_dir` and `in_dir` read-only (files appear in `in_dir` while it lives) and `out_dir` writable;
+2. start `pipeline.py` there, in `image`, with `DETERMINISTIC_ENVIRONMENT`, umask 022 and nothing of the host's own;
+3. be a `protocol.Wire` to it: lines in, lines out, prints through `Prints` with the task's tag;
+4. let a `protocol.Conversation` ask, which judges answers, time and what was left in `out_dir`;
+5. enforce `limits` and `network` where its platform can, and have a `watch.Watch` look at `out_dir`;
+6. tell in `post_mortem` why the other side is gone: memory, a signal, an exit code, its last lines, and what to do;
+7. end everything it started when it is closed or stopped, from any thread, and after a kill -9 of this process;
+8. record in `isolation` what was enforced, plainly, and None or "not …" for what was not;
+9. open several sessions at once, each with an `out_dir` of its own;
+10. pass `tests/runner_contract.py`.
 """
 
 from __future__ import annotations
