@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["Stamp", "StampMemory", "replace_file", "stamp_of"]
@@ -33,6 +33,11 @@ class Stamp:
     size: int
     mtime_ns: int
     ctime_ns: int
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """As it is kept."""
+        return self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns
 
     def settled_at(self, moment_ns: int) -> bool:
         """Whether the file's last change is so long ago that the next one shows."""
@@ -62,13 +67,13 @@ class StampMemory:
         """The SHA-256 of a file, if it was noted with that stamp."""
         folder, name = os.path.split(path)
         note = self._notes(folder).get(name)
-        same = note is not None and note.stamp == astuple(stamp) and stamp.settled_at(note.moment_ns)
+        same = note is not None and note.stamp == stamp.numbers and stamp.settled_at(note.moment_ns)
         return note.sha256 if note is not None and same else None
 
     def note(self, path: Path, stamp: Stamp, sha256: str, moment_ns: int) -> None:
         """Remember a hash that was made at that moment."""
         folder, name = os.path.split(path)
-        note = _Note(stamp=astuple(stamp), moment_ns=moment_ns, sha256=sha256)
+        note = _Note(stamp=stamp.numbers, moment_ns=moment_ns, sha256=sha256)
         notes, place = self._notes(folder), self._place(folder)
         notes[name] = note
         with contextlib.suppress(OSError):
