@@ -6,7 +6,8 @@ no other source file opened.
 Every step runs in a process of its own. Before the build that is measured, the pages of all source files are dropped
 from the page cache; those that are there afterwards (`mincore`) are what was read of them from the disk, by whatever
 process, read-ahead included. What the kernel counts for the build as a whole (`read_bytes` of /proc/self/io) stands
-beside it: that is also bitmaps and folders of the file system that the store writes to. Both need a disk, not a tmpfs.
+beside it: that is also records of the store that fell out of the page cache, and folders and bitmaps of the file
+system. Both need a disk, not a tmpfs.
 """
 
 from __future__ import annotations
