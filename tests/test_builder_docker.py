@@ -1,26 +1,27 @@
 """The container runner on a real engine: isolation seen from inside, limits, cleaning up, same bytes as local."""
 
+# ruff: noqa: F811  # `make` is a fixture
+
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+import uuid
+from dataclasses import replace
 
-import pyarrow as pa
+import docker.errors
 import pytest
 
-from coralord_lightning.builder.runners.base import Sandbox, Task
+from contained import TASK, failure, make, ours, put, quiet, read  # noqa: F401  # a fixture
+from coralord_lightning.builder.runners.base import Task
 from coralord_lightning.builder.runners.docker import LABEL, DockerRunner
-from coralord_lightning.builder.runners.engine import connect, ownership_labels, reap_orphans
+from coralord_lightning.builder.runners.engine import NAME_PREFIX, connect, ownership_labels, reap_orphans
 from coralord_lightning.builder.runners.local import LocalRunner
-from coralord_lightning.config import Config
 from coralord_lightning.errors import (
-    CoralError,
     EngineUnreachableError,
     ImageNotFoundError,
     PipelineFailedError,
@@ -32,130 +33,6 @@ from coralord_lightning.spec.plan import Limits
 
 pytestmark = pytest.mark.docker
 
-BATCH = pa.record_batch({"x": pa.array([1, 2, 3], pa.int64())})
-TASK = Task(input="a", output="b", label="partition 1 of 1")
-MakeSandbox = Callable[..., Sandbox]
-
-
-def ours(config: Config) -> list[str]:
-    """Containers that this process owns."""
-    with connect(config) as client:
-        found = client.api.containers(all=True, filters={"label": [f"{LABEL}=1", f"{LABEL}.pid={os.getpid()}"]})
-    return [item["Id"] for item in found]
-
-
-@pytest.fixture
-def make(tmp_path: Path, docker_config: Config, default_image: str) -> Iterator[MakeSandbox]:
-    def sandbox(code: str, **changes: Any) -> Sandbox:
-        for name in ("code", "in", "out"):
-            (tmp_path / name).mkdir(exist_ok=True, mode=0o700)
-        (tmp_path / "code" / "pipeline.py").write_text(textwrap.dedent(code))
-        (tmp_path / "code" / "pipeline.py").chmod(0o600)
-        values: dict[str, Any] = {
-            "code_dir": tmp_path / "code", "in_dir": tmp_path / "in", "out_dir": tmp_path / "out",
-            "file": "pipeline.py", "function": "run", "per": "batch", "params": {}, "batch_rows": 65_536,
-            "image": default_image,
-        }  # fmt: skip
-        put(tmp_path / "in" / "a")
-        return Sandbox(**values | changes)
-
-    yield sandbox
-    assert ours(docker_config) == []
-
-
-def put(path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, BATCH.schema) as writer:
-        writer.write_batch(BATCH)
-    path.chmod(0o600)
-
-
-def quiet(config: Config) -> DockerRunner:
-    return DockerRunner(config, echo=lambda line: None)
-
-
-def read(sandbox: Sandbox, name: str = "b") -> pa.Table:
-    return pa.ipc.open_stream((sandbox.out_dir / name).read_bytes()).read_all()
-
-
-def failure(config: Config, sandbox: Sandbox) -> CoralError:
-    with pytest.raises(CoralError) as caught, quiet(config).open(sandbox) as session:
-        session.run(TASK)
-    return caught.value
-
-
-PROBE = """
-    import json, os, socket
-    import pyarrow as pa
-
-    def attempt(action):
-        try:
-            action()
-        except OSError as error:
-            return type(error).__name__ + ": " + str(error.strerror or error)
-        return "POSSIBLE"
-
-    def connect(address):
-        with socket.socket() as s:
-            s.settimeout(3)
-            s.connect(address)
-
-    def write(path):
-        with open(path, "w") as f:
-            f.write("x")
-
-    def execute():
-        write("/tmp/x.sh")
-        os.chmod("/tmp/x.sh", 0o755)
-        os.execv("/tmp/x.sh", ["x"])
-
-    def run(batch):
-        status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
-        seen = {
-            "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(),
-            "capabilities": [status[key].strip() for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
-            "no_new_privileges": status["NoNewPrivs"].strip(), "seccomp": status["Seccomp"].strip(),
-            "interfaces": sorted(os.listdir("/sys/class/net")),
-            "environment": dict(os.environ),
-            "sockets": [p for p in ("/var/run/docker.sock", "/run/docker.sock") if os.path.exists(p)],
-            "attempts": {
-                "internet": attempt(lambda: connect(("1.1.1.1", 53))),
-                "metadata": attempt(lambda: connect(("169.254.169.254", 80))),
-                "gateway": attempt(lambda: connect(("172.17.0.1", 5000))),
-                "name": attempt(lambda: socket.getaddrinfo("example.org", 80)),
-                "root": attempt(lambda: write("/x")),
-                "etc": attempt(lambda: write("/etc/x")),
-                "in": attempt(lambda: write("/in/x")),
-                "input": attempt(lambda: write("/in/a")),
-                "code": attempt(lambda: write("/code/x")),
-                "driver": attempt(lambda: write("/coral/pipeline.py")),
-                "become root": attempt(lambda: os.setuid(0)),
-                "chroot": attempt(lambda: os.chroot("/tmp")),
-                "device": attempt(lambda: os.mknod("/tmp/d", 0o60600, os.makedev(8, 0))),
-                "execute in /tmp": attempt(execute),
-                "kernel": attempt(lambda: write("/proc/sys/kernel/core_pattern")),
-                "memory of init": attempt(lambda: open("/proc/1/mem", "rb").read(1)),
-                "host name": attempt(lambda: socket.sethostname("x")),
-            },
-        }
-        return pa.table({"seen": [json.dumps(seen)]})
-"""
-
-
-def test_nothing_can_be_reached_or_changed_from_inside(docker_config, make, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
-    sandbox = make(PROBE)
-    with quiet(docker_config).open(sandbox) as session:
-        session.run(TASK)
-    seen = json.loads(read(sandbox).column("seen")[0].as_py())
-    assert (seen["uid"], seen["gid"], seen["groups"]) == (65534, 65534, [65534])
-    assert set(seen["capabilities"]) == {"0" * 16}
-    assert (seen["no_new_privileges"], seen["seccomp"]) == ("1", "2")
-    assert seen["interfaces"] == ["lo"]
-    assert seen["sockets"] == []
-    assert "canary" not in str(seen["environment"])
-    assert seen["environment"]["PYTHONHASHSEED"] == "0"
-    assert [name for name, result in seen["attempts"].items() if result == "POSSIBLE"] == []
-
 
 def test_isolation_records_what_was_enforced(docker_config, make):
     with quiet(docker_config).open(
@@ -165,6 +42,7 @@ def test_isolation_records_what_was_enforced(docker_config, make):
     json.dumps(isolation)
     assert isolation["runner"] == "docker"
     assert isolation["network"] == "none"
+    assert isolation["hermetic"] is True
     assert isolation["memory_bytes"] == 1 << 30
     assert 0 < isolation["cpus"] <= 99
     assert isolation["engine"].startswith("Docker ")
@@ -251,50 +129,6 @@ def test_a_module_that_the_image_lacks_is_a_matter_of_the_image(docker_config, m
     assert "environment.image" in error.remedy
 
 
-def test_running_out_of_memory_names_the_setting(docker_config, make):
-    code = "def run(batch):\n    return bytearray(b'x') * (1 << 30)\n"
-    error = failure(docker_config, make(code, limits=Limits(memory_bytes=256 << 20)))
-    assert isinstance(error, RunnerError)
-    assert error.facts == {"allowed": "256m"}
-    assert "environment.memory" in error.remedy
-
-
-def test_a_pipeline_that_hangs_is_stopped_at_its_limit(docker_config, make):
-    code = "import time\ndef run(batch):\n    time.sleep(600)\n"
-    error = failure(docker_config, make(code, limits=Limits(timeout_s=3)))
-    assert isinstance(error, RunnerError)
-    assert "environment.timeout" in error.remedy
-
-
-def test_a_death_is_told_with_exit_code_and_last_lines(docker_config, make):
-    code = "import os\ndef run(batch):\n    print('last words', flush=True)\n    os._exit(7)\n"
-    error = failure(docker_config, make(code))
-    assert error.facts["ended"] == "with exit code 7"
-    assert error.facts["last"] == "last words"
-
-
-@pytest.mark.parametrize("action", ["kill", "remove"])
-def test_a_container_ended_by_somebody_is_an_error(action, docker_config, make):
-    with quiet(docker_config).open(make("def run(batch):\n    return batch\n")) as session:
-        (container,) = ours(docker_config)
-        with connect(docker_config) as client:
-            client.api.kill(container) if action == "kill" else client.api.remove_container(container, force=True)
-        with pytest.raises(RunnerError):
-            session.run(TASK)
-
-
-def test_an_output_of_endless_size_is_bounded(docker_config, make, monkeypatch):
-    import shutil
-
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
-    code = (
-        "import pyarrow as pa\ndef run(batch):\n    while True:\n        yield pa.table({'x': list(range(10_000))})\n"
-    )
-    error = failure(docker_config, make(code))
-    assert "the disk is full" in error.message
-
-
 def test_a_process_that_was_killed_leaves_a_container_that_the_next_one_reaps(docker_config, make, tmp_path):
     sandbox = make("import time\nprint('up', flush=True)\ntime.sleep(600)\n")
     program = f"""
@@ -324,19 +158,21 @@ def test_only_orphans_are_reaped(docker_config, default_image):
     foreign = ownership_labels() | {f"{LABEL}.host": "another"}
     reused = ownership_labels() | {f"{LABEL}.started": "1"}
     with connect(docker_config) as client:
-        made = {
-            name: client.containers.create(default_image, labels=labels)
+        made = {"unnamed": client.containers.create(default_image, labels=reused)} | {
+            name: client.containers.create(default_image, labels=labels, name=f"{NAME_PREFIX}{uuid.uuid4().hex[:12]}")
             for name, labels in {"ours": ownership_labels(), "foreign": foreign, "reused": reused}.items()
         }
         try:
             reap_orphans(client)
             left = {item.id for item in client.containers.list(all=True)}
-            assert {name for name, item in made.items() if item.id in left} == {"ours", "foreign"}
+            assert {name for name, item in made.items() if item.id in left} == {"ours", "foreign", "unnamed"}
             reap_orphans(client, now=4e9)
             left = {item.id for item in client.containers.list(all=True)}
-            assert {name for name, item in made.items() if item.id in left} == {"ours"}
+            assert {name for name, item in made.items() if item.id in left} == {"ours", "unnamed"}
         finally:
-            made["ours"].remove(force=True)
+            for container in made.values():
+                with contextlib.suppress(docker.errors.NotFound):
+                    container.remove(force=True)
 
 
 def test_an_image_that_is_not_there_is_named(docker_config, make):
@@ -384,8 +220,6 @@ def test_an_engine_that_does_not_see_our_files_is_noticed(docker_config, make, t
 
 
 def test_no_engine_names_both_remedies(docker_config, make, tmp_path):
-    from dataclasses import replace
-
     error = failure(replace(docker_config, docker_host=f"unix://{tmp_path}/no.sock"), make(""))
     assert isinstance(error, EngineUnreachableError)
     assert "start Docker" in error.remedy

@@ -145,8 +145,10 @@ class AttachedWire:
     def kill(self) -> None:
         """End the container, and first of all whoever waits for it."""
         self._ended.set()
+        attached = getattr(self._attached, "_sock", self._attached)
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # not the one of TLS, which no two threads may use
+            if attached is not None:  # None once it is closed
+                socket.socket.shutdown(attached, socket.SHUT_RDWR)  # not the one of TLS, which no two threads may use
         with (
             contextlib.suppress(CoralError),
             connect(self._config, timeout_s=_KILL_S) as client,
@@ -181,9 +183,10 @@ class AttachedWire:
                 if not self._paused:
                     with contextlib.suppress(requests.ReadTimeout, requests.ConnectionError):  # it still runs
                         self._client.api.wait(self._id, timeout=_GRACE_S)
-                return dict(self._client.api.inspect_container(self._id)["State"])
+                state = dict(self._client.api.inspect_container(self._id)["State"])
             except docker.errors.NotFound:
                 return None
+            return None if state.get("Dead") or state.get("Status") == "removing" else state
 
     def _goes_on(self) -> bool:
         """Ask the engine after a silence: false where nothing can come any more."""

@@ -69,11 +69,12 @@ class DockerRunner:
             remapped = "name=userns" in security or "name=rootless" in security
             mounts = stack.enter_context(Mounts(sandbox, user=None if remapped else USER))
             allowance = allowance_for(sandbox.out_dir, sandbox.limits.output_bytes)
+            watch = Watch(sandbox.out_dir, allowance)
+            stack.callback(watch.sweep)  # when the container is gone
             volumes = _volumes(client, self._config, sandbox)
             cpus = float(engine.get("NCPU") or 1)
             arguments = container_arguments(sandbox, mounts, allowance, cpus=cpus, volumes=volumes)
             container_id = stack.enter_context(_container(client, self._config, arguments))
-            watch = Watch(sandbox.out_dir, allowance)
             wire = AttachedWire(
                 client, self._config, container_id, echo=self._echo, watch=watch, memory_bytes=memory_of(sandbox)
             )

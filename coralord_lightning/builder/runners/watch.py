@@ -195,6 +195,11 @@ class Watch:
         over = self._over
         return None if over is None else overflow(*over, self._allowance, label=label, out_dir=self._out_dir)
 
+    def sweep(self) -> None:
+        """Remove what is there, where it was too much. Nobody may write to it any more."""
+        if self._over is not None:
+            clear(self._out_dir)
+
     def _look_on(self, closing: threading.Event, on_overflow: Callable[[], None]) -> None:
         while not closing.wait(_PERIOD_S):
             if self.look():
