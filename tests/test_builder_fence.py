@@ -15,7 +15,10 @@ import pytest
 from coralord_lightning.builder.runners.base import Sandbox, Task
 from coralord_lightning.builder.runners.local import LocalRunner, project_of
 from coralord_lightning.builder.runners.undeclared import declare
+from coralord_lightning.config import Config
 from coralord_lightning.errors import CoralError, PipelineFailedError
+from coralord_lightning.workspace import open_workspace
+from projects import edit, example_project
 
 BATCH = pa.record_batch({"x": pa.array([1, 2, 3], pa.int64())})
 TASK = Task(input="a", output="b", label="partition 1 of 1")
@@ -242,3 +245,24 @@ def test_the_version_records_what_is_watched(project):
         assert "child processes and native code are not" in session.isolation["undeclared_files"]
     with LocalRunner().open(sandbox_of(project, "def run(batch): ...\n", project_dir=None)) as session:
         assert session.isolation["undeclared_files"] == "not watched"
+
+
+def test_a_build_tells_the_whole_list_to_write(tmp_path):
+    descriptor = example_project(tmp_path / "project")
+    folder, space = descriptor.parent, open_workspace(Config(home=tmp_path / "home"))
+    (folder / "vocab.json").write_text("{}")
+    edit(folder / "pipeline.py", "import shapes\n", "import shapes\nopen('vocab.json').read()\n")
+    edit(descriptor, "environment: local", "  files: [other.txt]\nenvironment: local")
+    (folder / "other.txt").write_text("")
+    line = "files: [other.txt, vocab.json]  # beneath pipeline:"
+    for where, remedy in (
+        ("'vocab.json'", line),
+        (repr(str(folder / "vocab.json")), line + "\nand open it as 'vocab.json'"),
+    ):
+        edit(folder / "pipeline.py", "open('vocab.json')", f"open({where})")
+        with pytest.raises(PipelineFailedError) as caught:
+            space.ensure(descriptor)
+        assert caught.value.remedy == remedy
+    edit(folder / "pipeline.py", f"open({str(folder / 'vocab.json')!r})", "open('vocab.json')")
+    edit(descriptor, "files: [other.txt]", "files: [other.txt, vocab.json]")
+    assert space.ensure(descriptor)

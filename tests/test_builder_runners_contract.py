@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from coralord_lightning.builder.runners import process
 from coralord_lightning.builder.runners.docker import DockerRunner
 from coralord_lightning.builder.runners.local import LocalRunner
-from coralord_lightning.errors import StoreFullError
+from coralord_lightning.errors import RunnerError, StoreFullError
+from coralord_lightning.spec.plan import Limits
 from runner_contract import RunnerContract
 from runner_lab import ESCAPE, IDENTITY, Lab, alive
 
@@ -160,3 +162,17 @@ def test_a_full_disk_is_told_and_the_next_session_works(tmp_path):
     finally:
         subprocess.run(["umount", str(small)], check=True)
     assert lab.run(IDENTITY).num_rows == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("number", [9, 19])
+def test_a_pipeline_that_ends_or_stops_its_guard_does_not_outlive_it(number, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "GRACE_S", 1.0)
+    token = f"coral-{uuid.uuid4().hex}"
+    start = f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', {token!r}])"
+    code = f"import os, subprocess, sys, time\ndef run(batch):\n    {start}\n    os.kill(os.getppid(), {number})\n"
+    lab = Lab(folder=tmp_path, make_runner=lambda echo: LocalRunner(echo=echo))
+    limits = Limits(timeout_s=5)
+    assert isinstance(lab.failure(code + "    time.sleep(600)\n", limits=limits), RunnerError)
+    while alive(token):  # the suite's own time limit ends this
+        pass

@@ -11,6 +11,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import IO
 
@@ -44,6 +45,8 @@ class ProcessWire:
         self._watch = watch
         self._answers = b""
         self._prints = Prints(echo)
+        self._ending = threading.Lock()
+        self._ended = False
 
     def send(self, line: bytes) -> None:
         self._prints.begin(self.tag)
@@ -82,17 +85,17 @@ class ProcessWire:
         return line
 
     def kill(self) -> None:
-        """Have the guard end everything; where somebody ended or stopped the guard, its group."""
-        if self._process.poll() is not None:
-            return
-        if sys.platform == "linux":
+        """Have the guard end everything; then whatever is left of its group, where it could not."""
+        if sys.platform == "linux" and self._process.poll() is None:
             for number in (signal.SIGTERM, signal.SIGCONT):
                 self._process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=GRACE_S)
-                return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        with self._ending:
+            if not self._ended:  # once: another group may have the number by and by
+                self._ended = True
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
 
     def post_mortem(self, label: str) -> CoralError:
         if self._watch.look():
@@ -107,6 +110,7 @@ class ProcessWire:
             self._process.wait()
             ending = "not: it closed its end of the pipe and went on"
         self._drain(_DRAIN_BYTES)
+        self.kill()  # what it left, if somebody ended the guard
         facts = {"ended": ending}
         limit = self._sandbox.limits.memory_bytes
         if limit is not None:
