@@ -61,6 +61,7 @@ def build_image(
     *,
     config: Config,
     echo: Echo,
+    offline: bool = False,
     network: bool = True,
     remedy: str | None = None,
 ) -> str:
@@ -68,6 +69,7 @@ def build_image(
 
     Args:
         dockerfile: the recipe's text, read for this identity.
+        offline: no base image is pulled.
         network: False: nothing is reached while building.
         remedy: what to do where it fails; default: to mend the Dockerfile.
 
@@ -81,12 +83,12 @@ def build_image(
     """
     digests = identity.get("bases") or dict.fromkeys([base.name for base in dockerfile.bases], identity.get("base"))
     images = {
-        base.name: _pinned(client, base.image, str(digests[base.name]), config, echo) for base in dockerfile.bases
+        base.name: _pinned(client, base.image, str(digests[base.name]), config=config, echo=echo, offline=offline)
+        for base in dockerfile.bases
     }
     tag = image_tag(identity)
-    echo(
-        f"[image] building {tag} from {', '.join(dict.fromkeys(base.image for base in dockerfile.bases)) or 'scratch'}"
-    )
+    named = ", ".join(dict.fromkeys(base.image for base in dockerfile.bases))
+    echo(f"[image] building {tag} from {named or 'scratch'}")
     with tempfile.TemporaryFile() as context:
         _pack(context, recipe, dockerfile.pinned(images))
         answers = client.api.build(
@@ -120,11 +122,11 @@ def _hash(identity: Mapping[str, Json]) -> str:
     return hashlib.sha256(rfc8785.dumps(dict(identity))).hexdigest()
 
 
-def _pinned(client: docker.DockerClient, image: str, digest: str, config: Config, echo: Echo) -> str:
+def _pinned(client: docker.DockerClient, image: str, digest: str, *, config: Config, echo: Echo, offline: bool) -> str:
     """What a FROM line has to say to mean this digest: an image ID, or the name in a registry with it."""
     if inspect_image(client, digest) is not None:
         return digest
-    name, _ = require_pinned_image(client, f"{without_tag(image)}@{digest}", config=config, echo=echo)
+    name, _ = require_pinned_image(client, f"{without_tag(image)}@{digest}", config=config, echo=echo, offline=offline)
     return name
 
 

@@ -88,14 +88,14 @@ def ensure_image(plan: EnvironmentPlan, *, config: Config, echo: Echo = echo_to_
             wanted = plan.image or str(plan.identity["image"])
             name, _ = require_pinned_image(client, wanted, config=config, echo=echo, offline=offline, tag=plan.tag)
             return name
-        return find_built(client, plan.identity) or _build(client, plan, config, echo)
+        return find_built(client, plan.identity) or _build(client, plan, config, echo, offline=offline)
 
 
 def _is_pinned(image: str) -> bool:
     return bool(_ID.fullmatch(image) or ("@" in image and _DIGEST.fullmatch(image.rpartition("@")[2])))
 
 
-def _build(client: docker.DockerClient, plan: EnvironmentPlan, config: Config, echo: Echo) -> str:
+def _build(client: docker.DockerClient, plan: EnvironmentPlan, config: Config, echo: Echo, *, offline: bool) -> str:
     """Build the image of a Dockerfile, shipped or the descriptor's."""
     shipped = "base" in plan.identity
     recipe = default_recipe() if shipped else plan.recipe
@@ -117,7 +117,7 @@ def _build(client: docker.DockerClient, plan: EnvironmentPlan, config: Config, e
         )
     dockerfile = read_for(plan.identity, recipe, config)
     if not shipped:
-        return build_image(client, plan.identity, recipe, dockerfile, config=config, echo=echo)
+        return build_image(client, plan.identity, recipe, dockerfile, config=config, echo=echo, offline=offline)
     brought = wheels(config)
     return build_image(
         client,
@@ -126,6 +126,7 @@ def _build(client: docker.DockerClient, plan: EnvironmentPlan, config: Config, e
         dockerfile,
         config=config,
         echo=echo,
+        offline=offline,
         network=not brought,
         remedy="where containers reach no package index, set CORAL_WHEELHOUSE to a directory of wheels;\n"
         "where the base image has no Python with venv, set CORAL_BASE_IMAGE to one that has",
