@@ -20,7 +20,7 @@ from coralord_lightning.builder.staging import stage_code, write_batches
 from coralord_lightning.builder.tools import Extractor, PartitionStore, Progress, Tools
 from coralord_lightning.errors import EmptySelectionError
 from coralord_lightning.spec.digest import content_digest
-from coralord_lightning.spec.fingerprint import canonical, partition_key
+from coralord_lightning.spec.fingerprint import canonical, partition_keys
 from coralord_lightning.spec.manifest import Manifest, PartitionRecord, SplitPart
 from coralord_lightning.spec.plan import Job
 from coralord_lightning.spec.selection import SelectedField
@@ -59,7 +59,7 @@ def build(job: Job, tools: Tools, *, created_at: str) -> Built:
         with tools.store.temp_dir() as folder, _open_shop(job, tools, folder, agreement, classes) as (shop, extractor):
             pool = Pool(size=min(tools.jobs, len(missing)), open_worker=shop.open_bench, progress=tools.progress)
             with pool:
-                for number, index in enumerate(missing, start=1):
+                for number, index in enumerate(reversed(missing) if tools.backwards else missing, start=1):
                     pool.room()
                     tools.progress.phase(f"building partition {index + 1} of {len(keys)}")
                     tag = f"{number}/{len(missing)}" if len(missing) > 1 else ""
@@ -155,8 +155,7 @@ def _found(job: Job, classes: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[
 
 
 def _keys(job: Job, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
-    plan, found = job.canonical, _found(job, classes)
-    return [partition_key(plan, index, found) for index in range(len(job.plan.partitions))]
+    return list(partition_keys(job.canonical, _found(job, classes)))
 
 
 @contextmanager
@@ -194,6 +193,9 @@ def _sandbox(job: Job, tools: Tools, folder: Path) -> Sandbox | None:
         network=environment.network,
         limits=job.limits,
         source_names=job.source_names,
+        project_dir=job.base_dir,
+        files=tuple(job.files),
+        processors=tools.processors,
     )
 
 

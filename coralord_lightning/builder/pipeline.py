@@ -374,6 +374,8 @@ def main() -> None:
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123  # a descriptor, not a path
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what is printed is to be seen at once
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_lines, args=(source, lines), daemon=True).start()
 

@@ -91,6 +91,8 @@ class Tools:
         runner: None where the job has no pipeline.
         image: gives the image to run, building or pulling it if need be; only called when something is built.
         jobs: how many partitions are refined, run and checked at the same time; the result is the same for any number.
+        backwards: the last partition first; the result is the same.
+        processors: how many the pipeline may see and use; None: whatever there is. The result is the same.
     """
 
     store: PartitionStore
@@ -99,3 +101,5 @@ class Tools:
     image: Callable[[], str | None]
     progress: Progress
     jobs: int = 1
+    backwards: bool = False
+    processors: int | None = None

@@ -15,6 +15,7 @@ from coralord_lightning.errors import UsageError, VersionNotFoundError, nearest
 if TYPE_CHECKING:
     from coralord_lightning.store import Store
     from coralord_lightning.workspace import Workspace
+    from coralord_lightning.workspace.environments import Override
     from coralord_lightning.workspace.locking import Update
 
 __all__ = ["COMMANDS"]
@@ -61,7 +62,12 @@ def build(values: Namespace, output: Output) -> int:
     progress = progress_for(output)
     try:
         outcome = _workspace(values).ensure(
-            values.descriptor, update=_update(values), verify=values.verify, lock=True, progress=progress
+            values.descriptor,
+            update=_update(values),
+            verify=values.verify,
+            lock=True,
+            check=values.check,
+            progress=progress,
         )
     finally:
         progress.finish()
@@ -164,8 +170,28 @@ def _workspace(values: Namespace) -> Workspace:
     from coralord_lightning.config import load_config
     from coralord_lightning.workspace import open_workspace
 
-    config = load_config(home=values.home, allow_private=values.allow_private or None, jobs=values.jobs)
-    return open_workspace(config, offline=values.offline, max_fetch=_max_fetch(values.max_fetch))
+    config = load_config(
+        home=values.home, allow_private=values.allow_private or None, jobs=values.jobs, runner=values.runner
+    )
+    return open_workspace(
+        config,
+        offline=values.offline,
+        max_fetch=_max_fetch(values.max_fetch),
+        environment=_environment(values.environment),
+    )
+
+
+def _environment(text: str | None) -> Override:
+    if text is None:
+        return None
+    if text == "local":
+        return "local"
+    raise UsageError(
+        "--environment",
+        "takes one word, local; another image belongs into the descriptor",
+        facts={"got": text},
+        remedy="--environment local",
+    )
 
 
 def _max_fetch(text: str | None) -> int | None:

@@ -63,10 +63,20 @@ _COMMON = (
     _flag("-q", "--quiet", text="no progress and no messages; errors stay"),
     _flag("--debug", text="with an error, print its traceback"),
 )
+_RUNNER = _argument(
+    "--runner", metavar="ENGINE", default=argparse.SUPPRESS, help="docker or podman; else CORAL_RUNNER, coral.toml"
+)
 _RESOLVING = (
     _flag("--offline", text="make no request; what is not here already is an error"),
     _flag("--locked", text="anything that differs from coral.lock is an error (exit 3)"),
     _flag("--allow-private", text="let sources lie at private, loopback and link-local addresses"),
+    _RUNNER,
+    _argument(
+        "--environment",
+        metavar="local",
+        default=argparse.SUPPRESS,
+        help="run the pipeline in this interpreter, whatever the descriptor says; for a try",
+    ),
     _argument("--max-fetch", metavar="SIZE", default=argparse.SUPPRESS, help="fetch no more than this, e.g. 50GB"),
 )
 _DESCRIPTOR = _argument("descriptor", metavar="DESCRIPTOR", help="a descriptor, e.g. digits.yaml")
@@ -99,6 +109,7 @@ COMMANDS: Mapping[str, Command] = {
                     default="stat",
                     help="how a version that is there is checked: sizes, or every byte",
                 ),
+                _flag("--check", text="build twice, under other circumstances, and require the same content"),
                 _argument("--jobs", metavar="N", help="build so many partitions at the same time; default: one a core"),
             ),
             resolves=True,
@@ -116,7 +127,7 @@ COMMANDS: Mapping[str, Command] = {
         Command(
             name="update",
             summary="move coral.lock to what is there now; builds nothing",
-            arguments=(_DESCRIPTOR, _flag("--dry-run", text="say what would move"), _EXIT_CODE),
+            arguments=(_DESCRIPTOR, _flag("--dry-run", text="say what would move"), _EXIT_CODE, _RUNNER),
         ),
         Command(name="list", summary="the datasets in the store, newest version of each"),
         Command(
@@ -179,8 +190,10 @@ def _unknown(prog: str, kind: str, word: str, known: list[str]) -> UsageError:
 
 def _defaults() -> argparse.Namespace:
     flags: tuple[str, ...] = ("json", "quiet", "debug", "offline", "locked", "allow_private")
-    flags += ("explain", "exit_code", "dry_run", "force", "validate")
-    return argparse.Namespace(home=None, max_fetch=None, jobs=None, **dict.fromkeys(flags, False))
+    flags += ("explain", "exit_code", "dry_run", "force", "validate", "check")
+    return argparse.Namespace(
+        home=None, max_fetch=None, jobs=None, runner=None, environment=None, **dict.fromkeys(flags, False)
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

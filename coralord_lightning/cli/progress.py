@@ -68,7 +68,7 @@ class RichProgress:
         if self._bar is not None:
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._bar = Progress(
             SpinnerColumn(),
@@ -76,6 +76,8 @@ class RichProgress:
             BarColumn(),
             TextColumn("{task.fields[amount]}"),
             TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             console=Console(file=self._err),
             transient=True,
         )

@@ -116,6 +116,8 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         values["fetched"] = size(outcome.bytes_fetched)
     if outcome.image_digest:
         values["image"] = outcome.image_digest
+    if outcome.checked:
+        values["checked"] = "a second build gave the same content"
     return [f"{version.name or version.fingerprint[:SHORT]}  {said}", *pairs(values)]
 
 

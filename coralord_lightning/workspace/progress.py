@@ -15,12 +15,14 @@ QUIET_S = 10.0
 
 
 class PlainProgress:
-    """A line for every new kind of phase; one that differs in numbers only is said every ten seconds at most."""
+    """A line for every new kind of phase; how far a build is, every ten seconds at most."""
 
     def __init__(self, err: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._err = err
         self._clock = clock
         self._said: dict[str, float] = {}
+        self._begun = self._told = clock()
+        self._total = self._partitions = self._rows = self._bytes = 0
 
     def phase(self, text: str) -> None:
         """Say it, if it is news."""
@@ -30,10 +32,23 @@ class PlainProgress:
             print(f"coral: {text}", file=self._err, flush=True)
 
     def start(self, partitions_total: int) -> None:
-        """Say nothing: phases name the partition."""
+        """Know how many partitions there are."""
+        self._begun = self._told = self._clock()
+        self._total, self._partitions, self._rows, self._bytes = partitions_total, 0, 0, 0
 
     def advance(self, partitions: int = 1, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002 - Progress names it so
-        """Say nothing: phases name the partition."""
+        """Say how much is finished and how long the rest may take, now and then."""
+        self._partitions += partitions
+        self._rows += rows
+        self._bytes += bytes
+        now = self._clock()
+        if now - self._told < QUIET_S or self._partitions >= self._total:
+            return
+        self._told = now
+        left = (now - self._begun) / self._partitions * (self._total - self._partitions)
+        amount = f"{self._rows:,} rows, {self._bytes / 1e6:,.0f} MB"
+        text = f"{self._partitions} of {self._total} partitions, {amount}, about {left:.0f} s left"
+        print(f"coral: {text}", file=self._err, flush=True)
 
     def fetching(self, done_bytes: int, total_bytes: int | None = None) -> None:
         """Say how much will be fetched, once that is known."""

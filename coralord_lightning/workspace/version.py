@@ -118,6 +118,7 @@ class Outcome:
     Args:
         built: whether anything was built; False is a hit.
         bytes_fetched: every byte received from the network.
+        checked: whether it was built twice and compared.
     """
 
     version: Version
@@ -126,6 +127,7 @@ class Outcome:
     partitions_reused: int
     bytes_fetched: int
     seconds: float
+    checked: bool = False
 
     @property
     def image_digest(self) -> str | None:
@@ -147,4 +149,5 @@ class Outcome:
             "bytes_fetched": self.bytes_fetched,
             "image_digest": self.image_digest,
             "seconds": round(self.seconds, 3),
+            "checked": self.checked,
         }

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -20,12 +21,17 @@ from coralord_lightning.sources import Sources, open_sources
 from coralord_lightning.spec.descriptor import SubsetDescriptor
 from coralord_lightning.spec.explain import Change, explain
 from coralord_lightning.spec.manifest import Manifest
-from coralord_lightning.spec.plan import EnvironmentPlan, Job, RemoteFile
+from coralord_lightning.spec.plan import EnvironmentPlan, Job, Location, RemoteFile, SourceFile
 from coralord_lightning.store import Store, open_store
+from coralord_lightning.workspace.environments import (
+    EnvironmentResolver,
+    Override,
+    overrides,
+    require_same_image,
+)
 from coralord_lightning.workspace.locking import Update, pins_for, require_content, require_locked, write_entry
 from coralord_lightning.workspace.planning import (
     DescriptorLike,
-    EnvironmentResolver,
     Planned,
     plan_job,
     read_descriptor,
@@ -48,6 +54,7 @@ def open_workspace(
     *,
     offline: bool = False,
     max_fetch: int | None = None,
+    environment: Override = None,
     crash_point: Callable[[str], None] | None = None,
 ) -> Workspace:
     """Put the real parts together; touches nothing yet.
@@ -55,20 +62,30 @@ def open_workspace(
     Args:
         offline: rule the network out.
         max_fetch: bytes that one call may fetch, whatever descriptors say; the site's limit holds all the same.
+        environment: where pipelines run, whatever descriptors say, for a try: no lock is written.
         crash_point: hears the name of every step that reaches the disk; tests end the process there.
     """
     store = open_store(config.home) if crash_point is None else open_store(config.home, crash_point=crash_point)
-    return Workspace(config=config, store=store, offline=offline, max_fetch=max_fetch)
+    return Workspace(config=config, store=store, offline=offline, max_fetch=max_fetch, environment=environment)
 
 
 class Workspace:
     """One store and one site configuration, and what can be asked of them."""
 
-    def __init__(self, *, config: Config, store: Store, offline: bool = False, max_fetch: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        offline: bool = False,
+        max_fetch: int | None = None,
+        environment: Override = None,
+    ) -> None:
         self.config = config
         self.store = store
         self.offline = offline
         self.max_fetch = max_fetch
+        self.environment = environment
 
     def ensure(
         self,
@@ -79,6 +96,7 @@ class Workspace:
         build: bool = True,
         verify: Verify = "stat",
         lock: bool = False,
+        check: bool = False,
         progress: Progress | None = None,
     ) -> Outcome:
         """Make sure that the version a descriptor asks for is in the store.
@@ -87,7 +105,9 @@ class Workspace:
             build: False: a stale or missing version raises instead of being built.
             verify: "stat": shards are there with their sizes; "read": their bytes hash to what was built.
             lock: write `coral.lock` beside the descriptor where it has no entry (as `coral build` does).
+            check: build it once more, under other circumstances, and require the same content before it is published.
         Raises:
+            NotDeterministicError: two builds of it differ.
             StaleError: it would have to be built and `build` is False.
             CoralError: it cannot be planned or built; the store is as it was, finished partitions apart.
         """
@@ -101,10 +121,13 @@ class Workspace:
             if manifest is None:
                 if not build:
                     raise _stale(planned)
-                manifest, built = self._build(planned, sources, verify, progress)
+                manifest, built = self._build(planned, sources, verify, progress, check=check)
+            if check and built is None:
+                with _finishing(progress):
+                    self._check(planned.job, manifest, lambda: sources.filesystem(planned.job.locations), progress)
             require_content(planned, manifest.content_digest)
             self._bind(planned, manifest, tolerant=built is None)
-            if lock:
+            if lock and self.environment is None:
                 write_entry(planned, manifest.content_digest, move=False)
             return Outcome(
                 version=Version(manifest=manifest, home=self.config.home, name=planned.job.name),
@@ -113,6 +136,7 @@ class Workspace:
                 partitions_reused=built.partitions_reused if built else len(manifest.partitions),
                 bytes_fetched=sources.bytes_fetched,
                 seconds=time.monotonic() - started,
+                checked=check,
             )
 
     def plan(self, descriptor: DescriptorLike, *, base_dir: Path | None = None, update: Update = None) -> Job:
@@ -168,7 +192,11 @@ class Workspace:
 
     def _plan(self, asked: SubsetDescriptor, sources: Sources, update: Update) -> Planned:
         pins = pins_for(asked, update)
-        planned = plan_job(asked, sources=sources, environment=EnvironmentResolver(self.config), pins=pins)
+        if update == "locked" and pins is not None and self.environment is None:
+            require_same_image(asked, pins)
+        offline = self.offline or update == "offline"
+        resolver = EnvironmentResolver(self.config, override=self.environment, offline=offline)
+        planned = plan_job(asked, sources=sources, environment=resolver, pins=pins)
         if update == "locked" and pins is not None:
             require_locked(planned, pins, self._changes_since(pins.fingerprint, planned.job))
         return planned
@@ -205,7 +233,7 @@ class Workspace:
         return manifest
 
     def _build(
-        self, planned: Planned, sources: Sources, verify: Verify, progress: Progress
+        self, planned: Planned, sources: Sources, verify: Verify, progress: Progress, *, check: bool
     ) -> tuple[Manifest, Built | None]:
         """Build and publish under the version's lock, or take what another process built meanwhile."""
         job = planned.job
@@ -216,16 +244,25 @@ class Workspace:
                 return done, None
             filesystem = lru_cache(maxsize=1)(lambda: sources.filesystem(job.locations))
             self._foretell(planned, sources, filesystem, progress)
-            tools = self._tools(job, filesystem, progress)
+            tools = self._tools(job, filesystem, progress, unchanged=sources.require_unchanged)
             built = _built(job, tools)
             try:
                 self.store.check_shards(built.manifest, mode=verify)
             except ShardMissingError:  # of a partition that was reused; what is damaged has been put aside
                 built = _built(job, tools)
+            built = _on_record(built, overrides(self.config, self.environment))
+            if check:
+                self._check(job, built.manifest, filesystem, progress)
             sources.require_unchanged(job.located)
             progress.phase("publishing")
             self.store.publish_manifest(built.manifest)
             return built.manifest, built
+
+    def _check(self, job: Job, manifest: Manifest, filesystem: Callable[[], Any], progress: Progress) -> None:
+        from coralord_lightning.workspace.checking import require_reproducible
+
+        progress.phase("building once more, to compare")
+        require_reproducible(job, manifest, tools=self._tools(job, filesystem, progress), home=self.config.home)
 
     def _foretell(self, planned: Planned, sources: Sources, filesystem: Callable[[], Any], progress: Progress) -> None:
         """Say how much will be fetched, and refuse to fetch more than is allowed."""
@@ -238,13 +275,20 @@ class Workspace:
         require_within(found, self.config.fetch_limit(self._max_fetch(planned.descriptor)), spent=spent)
         progress.fetching(sources.bytes_fetched, spent + found.forecast.bytes_to_fetch)
 
-    def _tools(self, job: Job, filesystem: Callable[[], Any], progress: Progress) -> Tools:
+    def _tools(
+        self,
+        job: Job,
+        filesystem: Callable[[], Any],
+        progress: Progress,
+        *,
+        unchanged: Callable[[Iterable[tuple[SourceFile, Location]]], None] | None = None,
+    ) -> Tools:
         from coralord_lightning.builder.build import Tools
 
         def open_extractor(job: Job, spill: Path) -> AbstractContextManager[Extractor]:
             from coralord_lightning.builder.extract import open_extractor as opened
 
-            return opened(job, filesystem=lambda _: filesystem(), spill_dir=spill)
+            return opened(job, filesystem=lambda _: filesystem(), spill_dir=spill, unchanged=unchanged)
 
         environment = job.plan.environment
         return Tools(
@@ -270,7 +314,7 @@ class Workspace:
             return None
         from coralord_lightning.builder.runners.image import ensure_image
 
-        return ensure_image(environment, config=self.config)
+        return ensure_image(environment, config=self.config, offline=self.offline)
 
     def _bind(self, planned: Planned, manifest: Manifest, *, tolerant: bool) -> None:
         """Bind the name to the version; a hit on a store that cannot be written still is a hit."""
@@ -288,6 +332,13 @@ class Workspace:
 def _cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _on_record(built: Built, chosen: Mapping[str, str]) -> Built:
+    """Put what was overridden beside what was enforced, where something ran."""
+    if not chosen or built.manifest.isolation is None:
+        return built
+    return replace(built, manifest=replace(built.manifest, isolation={**built.manifest.isolation, **chosen}))
 
 
 def _built(job: Job, tools: Tools) -> Built:
