@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coralord_lightning.config import load_config, parse_bytes
-from coralord_lightning.errors import ConfigError
+from coralord_lightning.errors import ConfigError, UsageError
 
 
 @pytest.fixture
@@ -60,12 +60,30 @@ def test_hosts_come_as_a_list_or_as_text(project):
         ("home = 3", "path on this machine"),
         ("base_image = 3", "wrong kind"),
         ("lock_timeout_s = 'long'", "wrong kind"),
+        ("runner = 'podmen'", 'runner = "podman"'),
+        ("runner = 'local'", "--environment local"),
+        ("image_mirrors = 'mirror'", "is no table"),
+        ("image_mirrors = {'docker.io' = 'https://mirror'}", "beginning of an image's name"),
     ],
 )
 def test_a_bad_setting_is_named(project, text, told):
     (project / "coral.toml").write_text(text)
     with pytest.raises(ConfigError, match=told):
         load(project)
+
+
+def test_what_chose_the_engine_is_known(project):
+    assert (load(project).runner, load(project).runner_from) == (None, None)
+    (project / "coral.toml").write_text("runner = 'podman'\nimage_mirrors = {'docker.io' = 'mirror.example/hub'}")
+    chosen = load(project)
+    assert (chosen.runner, chosen.runner_from) == ("podman", str(project / "coral.toml"))
+    assert chosen.image_mirrors == {"docker.io": "mirror.example/hub"}
+    chosen = load(project, env={"CORAL_RUNNER": "docker"})
+    assert (chosen.runner, chosen.runner_from) == ("docker", "CORAL_RUNNER")
+    chosen = load(project, env={"CORAL_RUNNER": "docker"}, runner="podman")
+    assert (chosen.runner, chosen.runner_from) == ("podman", "--runner")
+    with pytest.raises(UsageError, match="--environment local"):
+        load(project, runner="local")
 
 
 def test_an_argument_that_is_no_path_is_named(project):

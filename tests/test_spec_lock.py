@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coralord_lightning.errors import ConfigError
+from coralord_lightning.spec.image_tag import ImageTag
 from coralord_lightning.spec.lock import (
     Lock,
     LockedCroissant,
@@ -93,6 +94,18 @@ def test_what_is_printed_reads_back():
     assert print_lock(read) == GOLDEN
     assert read.entries["team/other"] == LockEntry(name="team/other", fingerprint=B)
     assert set(read.entries["digits-even"].sources) == set(example_entry().sources)
+
+
+def test_a_tag_is_printed_beside_the_identity_and_is_no_part_of_it():
+    tag = ImageTag(name="etl:1", index=f"sha256:{B}", platforms={"linux/arm64": f"sha256:{B}"})
+    entry = example_entry(image={"image": f"sha256:{A}", "platform": "linux/amd64"}, tag=tag, sources=())
+    for changed in (entry, replace(entry, tag=ImageTag(name="etl:1", local=True)), replace(entry, tag=None)):
+        text = print_lock(with_entry(Lock(), changed))
+        assert parse_lock(text, "coral.lock").entries[entry.name] == changed
+    text = print_lock(with_entry(Lock(), entry))
+    assert f'[datasets.{entry.name}.image.platforms]\n"linux/arm64" = "sha256:{B}"\n' in text
+    with pytest.raises(ConfigError, match=r"image\.platforms\.linux/arm64"):
+        parse_lock(text.replace(f'"linux/arm64" = "sha256:{B}"', '"linux/arm64" = 3'), "coral.lock")
 
 
 def test_a_new_fingerprint_changes_one_line():

@@ -138,7 +138,8 @@ def _engine(config: Config) -> Finding:
     from coralord_lightning.builder.runners.engine import engine_version
 
     try:
-        return Finding(what="container engine", state="ok", text=engine_version(config))
+        chosen = f", chosen by {config.runner_from}" if config.runner_from else ""
+        return Finding(what="container engine", state="ok", text=f"{engine_version(config)}{chosen}")
     except CoralError as error:
         text = f"{error.message}; only pipelines without `environment: local` need it"
         return Finding(what="container engine", state="warn", text=text, remedy=error.remedy)

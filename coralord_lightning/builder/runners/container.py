@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coralord_lightning.builder.runners.base import Sandbox
-from coralord_lightning.builder.runners.engine import NAME_PREFIX, ownership_labels
+from coralord_lightning.builder.runners.engine import NAME_PREFIX, engine_name, ownership_labels
 from coralord_lightning.builder.runners.mounts import Mounts
 from coralord_lightning.builder.runners.protocol import DETERMINISTIC_ENVIRONMENT
 from coralord_lightning.builder.runners.watch import Allowance
@@ -111,7 +111,7 @@ def isolation_of(
         "runner": "docker",
         "isolated": True,
         "hermetic": arguments["network_mode"] == "none",
-        "engine": f"Docker {engine.get('ServerVersion')}",
+        "engine": engine_name({"Version": engine.get("ServerVersion"), **engine}, engine),
         "engine_security": sorted(str(item) for item in engine.get("SecurityOptions") or []),
         "runtime": str(engine.get("DefaultRuntime")),
         "image": str(arguments["image"]),

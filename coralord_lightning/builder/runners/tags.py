@@ -29,6 +29,9 @@ __all__ = [
     "trouble_of",
 ]
 
+_PODMANS_OWN = "localhost/"
+"""What Podman calls an image that it built and whose name has no registry."""
+
 Json = Any
 
 
@@ -61,16 +64,20 @@ def resolve_tag(client: docker.DockerClient, name: str, *, config: Config, offli
     """
     place = mirrored(name, config)
     held = inspect_image(client, place) or inspect_image(client, name)
-    if offline:
-        if held is None:
-            raise _not_here(name)
-        return _as_held(name, place, held)
+    found = None if held is None else _as_held(name, place, held)
+    version = client.version()
+    if offline or (is_podman(version) and name.startswith(_PODMANS_OWN)):
+        if found is None:
+            raise _not_here(name) if offline else image_trouble(name, Trouble("unknown", "no registry is named so"))
+        return found
     try:
-        return _ask(client, name, place, config)
+        return _ask(client, name, place, version, config)
     except Trouble as trouble:
-        found = None if held is None else _as_held(name, place, held)
-        if found is not None and found.tag.local and _may_be_local(trouble, place):
-            return found
+        if held is not None and found is not None and _may_be_local(trouble, place):
+            # Podman gives what it built a digest, too, but no registry has it
+            found = _by_id(name, held) if is_podman(version) else found
+            if found.tag.local:
+                return found
         raise _unresolved(place, found, trouble) from trouble
 
 
@@ -112,11 +119,10 @@ def image_trouble(name: str, trouble: Trouble, *, subject: str = SUBJECT, remedy
     return UpstreamError(subject, text, facts=facts, remedy=remedy or "check the network and the name's registry")
 
 
-def _ask(client: docker.DockerClient, name: str, place: str, config: Config) -> Resolved:
+def _ask(client: docker.DockerClient, name: str, place: str, version: Mapping[str, Json], config: Config) -> Resolved:
     """Ask for the digest, and where that is of an index for the list behind it."""
     import docker.errors
 
-    version = client.version()
     _, _, tag = split_name(place)
     here = _platform_of_engine(version)
     if is_podman(version):  # it has no such question
@@ -171,8 +177,12 @@ def _as_held(name: str, place: str, held: Mapping[str, Json]) -> Resolved:
     """The engine's own image: by the digest it was pulled or pushed with, or by its ID where it was only built here."""
     own = {split_name(item)[:2] for item in (name, place)}
     digests = [item.rpartition("@")[2] for item in held.get("RepoDigests") or [] if split_name(item)[:2] in own]
-    if digests:
+    if digests and not name.startswith(_PODMANS_OWN):
         return _resolved(name, min(digests), platform_of(held))
+    return _by_id(name, held)
+
+
+def _by_id(name: str, held: Mapping[str, Json]) -> Resolved:
     ident = image_id(held)
     return Resolved(digest=ident, platform=platform_of(held), image=ident, tag=ImageTag(name=name, local=True))
 
