@@ -23,6 +23,7 @@ from coralord_lightning.errors import (
     StoreError,
     UsageError,
 )
+from coralord_lightning.sources import HashCache
 from coralord_lightning.spec.lock import LockedCroissant, LockEntry, print_lock, with_entry
 from coralord_lightning.versions.status import status
 from coralord_lightning.versions.update import update_lock
@@ -159,7 +160,7 @@ def environment_of(project, kept, image):
     edit(project, "environment: local\n", "" if image is None else f"environment: {{image: '{image}'}}\n")
     pins = LockEntry(name="points", fingerprint="0" * 64, image=kept)
     resolver = EnvironmentResolver(Config(home=project.parent, docker_host=f"unix://{project.parent}/none.sock"))
-    return resolver(read_descriptor(project), frozenset(), pins)
+    return resolver(read_descriptor(project), frozenset(), pins, HashCache(project.parent / "hashes"))
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ class DockerRunner:
         with self._asking, engine_trouble(self._config):
             if self._engine is None:
                 reap_orphans(client)
-                self._engine = client.info()
+                self._engine = client.info() | {"Components": client.version().get("Components")}
             return self._engine
 
 
