@@ -219,3 +219,27 @@ def test_identity_refuses_what_is_not_installed():
     with pytest.raises(PipelineNotFoundError) as caught:
         identity(["surely_not_installed"])
     assert caught.value.remedy.startswith("pip install surely_not_installed ")
+
+
+def test_core_files_open_files_and_file_sizes_are_bounded(tmp_path):
+    code = """
+        import resource
+        import pyarrow as pa
+        def run(batch):
+            kinds = (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
+            return pa.table({"hard": [resource.getrlimit(kind)[1] for kind in kinds]})
+    """
+    sandbox = sandbox_of(tmp_path, code, limits=Limits(output_bytes=1 << 20))
+    with LocalRunner().open(sandbox) as session:
+        session.run(TASK)
+    core, files, size = pa.ipc.open_stream((tmp_path / "out" / "b").read_bytes()).read_all().column("hard").to_pylist()
+    assert core == 0
+    assert 0 < files <= 4096
+    assert 1 << 20 <= size < 1 << 22
+
+
+def test_an_output_beyond_its_limit_is_stopped_and_the_remedy_names_it(tmp_path):
+    code = "import pyarrow as pa\ndef run(batch):\n    while True:\n        yield pa.table({'x': list(range(9_999))})\n"
+    error = failure(tmp_path, code, limits=Limits(output_bytes=1 << 20))
+    assert isinstance(error, CoralError)
+    assert "environment.output" in error.remedy or "--home DIR" in error.remedy

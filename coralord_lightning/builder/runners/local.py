@@ -67,7 +67,8 @@ def _distributions_of(name: str) -> dict[str, str]:
             "pipeline.entrypoint",
             f"it imports '{name}', which is neither beside the descriptor, in the standard library, nor installed",
             facts={"python": sys.executable},
-            remedy=f"pip install {name}",
+            remedy=f"pip install {name}   # or what brings it\n"
+            "or run it in an image that has it: environment: {dockerfile: Dockerfile}",
         )
     return {_normal(item): importlib.metadata.version(item) for item in found}
 
@@ -112,6 +113,7 @@ class LocalRunner:
         finally:
             conversation.hang_up()
             wire.close()
+            watch.sweep()
 
 
 class LocalSession:
