@@ -311,6 +311,8 @@ def test_another_environment_for_a_try_is_recorded_and_moves_no_lock(tmp_path):
     assert manifest.isolation["environment_from"] == "--environment"
     assert manifest.plan["environment"]["kind"] == "local"
     assert coral("build", asked, "--environment", "python:3", *home)[0] == 2
+    assert coral("--environment", "local", "update", asked, *home)[0] == 2
+    assert not (asked.parent / "coral.lock").exists()
 
 
 def test_local_is_no_runner(tmp_path, monkeypatch):

@@ -48,8 +48,12 @@ def update_lock(workspace: Workspace, descriptor: DescriptorLike, *, dry_run: bo
     """Plan a descriptor against the world and let its lock say so.
 
     Raises:
-        UsageError: the descriptor is no file, so that no lock lies beside it.
+        UsageError: the descriptor is no file, so that no lock lies beside it; or the workspace tries another environment.
     """
+    if workspace.environment is not None:
+        raise UsageError(
+            "--environment", "is for a try, of which no lock is kept", remedy="coral update DESCRIPTOR   # without it"
+        )
     planned = workspace.planned(descriptor, update="auto")
     if planned.folder is None:
         raise UsageError(
