@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from coralord_lightning.builder.runners.endings import Ending, explain_ending
-from coralord_lightning.builder.runners.engine import connect, engine_trouble
+from coralord_lightning.builder.runners.engine import connect, engine_trouble, require_engine
 from coralord_lightning.builder.runners.prints import Prints
 from coralord_lightning.builder.runners.protocol import MAX_ANSWER, Echo
 from coralord_lightning.builder.runners.watch import Watch
@@ -178,6 +178,7 @@ class AttachedWire:
         import docker.errors
         import requests
 
+        require_engine(self._config)
         with engine_trouble(self._config):
             try:
                 if not self._paused:

@@ -26,6 +26,7 @@ from coralord_lightning.builder.runners.engine import (
     engine_trouble,
     engine_version,
     reap_orphans,
+    require_engine,
     was_short_of_memory,
 )
 from coralord_lightning.builder.runners.explain import out_of_memory
@@ -177,6 +178,7 @@ def _container(client: docker.DockerClient, config: Config, arguments: Mapping[s
     finally:
         # by name, because an interrupted call may have created it without telling its ID
         with contextlib.suppress(CoralError), engine_trouble(config):
+            require_engine(config)
             client.api.remove_container(name, force=True, v=True)
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "is_podman",
     "ownership_labels",
     "reap_orphans",
+    "require_engine",
     "was_short_of_memory",
 ]
 
@@ -122,6 +123,16 @@ def engine_name(version: Mapping[str, Any], info: Mapping[str, Any]) -> str:
 def is_podman(version: Mapping[str, Any]) -> bool:
     """Whether what answers Docker's questions is Podman."""
     return any(item.get("Name") == "Podman Engine" for item in version.get("Components") or [])
+
+
+def require_engine(config: Config) -> None:
+    """Make sure that the engine still listens, before an open connection is used again after a trouble.
+
+    Raises:
+        EngineUnreachableError: nobody does.
+    """
+    with engine_trouble(config):
+        _knock(config.docker_host or _context_host())
 
 
 def ownership_labels() -> dict[str, str]:
