@@ -48,7 +48,7 @@ def update_lock(workspace: Workspace, descriptor: DescriptorLike, *, dry_run: bo
     """Plan a descriptor against the world and let its lock say so.
 
     Raises:
-        UsageError: the descriptor is no file, so that no lock lies beside it; or the workspace tries another environment.
+        UsageError: the descriptor is no file, so that no lock lies beside it; or an environment is only tried.
     """
     if workspace.environment is not None:
         raise UsageError(
