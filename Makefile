@@ -39,6 +39,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/hit.py
 	$(BIN)/python benchmarks/extract.py
 	$(BIN)/python benchmarks/remote.py
+	$(BIN)/python benchmarks/incremental.py
+	$(BIN)/python benchmarks/build.py
 
 clean:
 	rm -rf .demo .coverage .coverage.* htmlcov build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
