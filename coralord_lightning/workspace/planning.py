@@ -282,4 +282,9 @@ def _limits(asked: SubsetDescriptor) -> Limits:
     environment = asked.environment
     if environment is None:
         return Limits()
-    return Limits(memory_bytes=environment.memory, cpus=environment.cpus, timeout_s=environment.timeout)
+    return Limits(
+        memory_bytes=environment.memory,
+        cpus=environment.cpus,
+        timeout_s=environment.timeout,
+        output_bytes=environment.output,
+    )

@@ -30,6 +30,7 @@ class EnvironmentOptions(Options):
         target: the stage to stop at; default: the last.
         memory: bytes.
         timeout: seconds.
+        output: bytes that a pipeline may have in its output directory; default: all but a reserve of the disk.
     """
 
     local: bool = False
@@ -41,6 +42,7 @@ class EnvironmentOptions(Options):
     memory: Bytes | None = None
     cpus: float | None = Field(default=None, ge=0.01, allow_inf_nan=False)  # an engine takes 0 for no limit
     timeout: Seconds | None = None
+    output: Bytes | None = None
     network: bool = False
 
     @model_validator(mode="before")

@@ -61,6 +61,7 @@ _EXPECTED: Mapping[str, tuple[str, str]] = {
     "environment.memory": ("a size above 0, at most 1048576t", "memory: 4g"),
     "environment.cpus": ("a number of at least 0.01", "cpus: 2"),
     "environment.timeout": ("a duration above 0, at most 366d", "timeout: 10m"),
+    "environment.output": ("a size above 0, at most 1048576t", "output: 20g"),
     "environment.network": ("true or false", "network: false"),
     "environment.local": ("true or false", "environment: local"),
 }
