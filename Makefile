@@ -26,7 +26,7 @@ digits-wheels: $(READY)
 		-d examples/digits/wheels -r examples/digits/requirements.txt
 
 test: $(READY)
-	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=
 	$(BIN)/python -m coverage report --include='$(ROOMS)' --fail-under=90
 
 check: $(READY)

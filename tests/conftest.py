@@ -13,10 +13,8 @@ from coralord_lightning.config import Config, load_config
 from coralord_lightning.errors import CoralError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+NO_ENGINE = "no container engine"
 HOW_TO_GET_AN_ENGINE = "get one with: bash .ci/engine.sh up DIR && source DIR/env"
-
-_skipped_for_docker: list[str] = []
-
 
 @functools.cache
 def engine_problem() -> str | None:
@@ -26,7 +24,7 @@ def engine_problem() -> str | None:
     try:
         engine_version(load_config(home=REPOSITORY))
     except CoralError as error:
-        return f"no container engine: {error.facts.get('got', error.message)}; {HOW_TO_GET_AN_ENGINE}"
+        return f"{NO_ENGINE}: {error.facts.get('got', error.message)}; {HOW_TO_GET_AN_ENGINE}"
     return None
 
 
@@ -43,17 +41,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     if os.environ.get("CORAL_REQUIRE_DOCKER"):
         pytest.fail(f"CORAL_REQUIRE_DOCKER is set, but {problem}", pytrace=False)
-    _skipped_for_docker.append(item.nodeid)
     pytest.skip(problem)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _skipped_for_docker:
-        terminalreporter.write_line(
-            f"WARNING: {len(_skipped_for_docker)} tests of the container runner were SKIPPED: {engine_problem()}",
-            red=True,
-            bold=True,
-        )
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    ours = [reason for reason in skipped if NO_ENGINE in reason]  # from reports: workers skip in other processes
+    if ours:
+        text = f"WARNING: {len(ours)} tests of the container runner were SKIPPED: {engine_problem()}"
+        terminalreporter.write_line(text, red=True, bold=True)
 
 
 @pytest.fixture
