@@ -296,6 +296,21 @@ class RunnerContract:
             list(pool.map(serve, range(2)))
         assert sorted(lab.lines) == ["[pipeline 1/2] 3"] * 5 + ["[pipeline 2/2] 2"] * 5
 
+    def test_a_start_that_hangs_ends_when_another_thread_says_so(self, lab):
+        up, stops = threading.Event(), []
+        sandbox = lab.sandbox("print('up', flush=True)\nwhile True:\n    pass\ndef run(batch):\n    return batch\n")
+        runner = lab.make_runner(lambda line: up.set())
+
+        def stop_when_up():
+            assert up.wait(60)
+            stops[0]()
+
+        thread = threading.Thread(target=stop_when_up)
+        thread.start()
+        with pytest.raises(RunnerError, match="was stopped"):
+            runner.open(sandbox, started=stops.append).__enter__()
+        thread.join(60)
+
     @pytest.mark.parametrize("how", ["stop", "close"])
     def test_a_task_that_waits_ends_when_another_thread_says_so(self, lab, how):
         up, errors = threading.Event(), []

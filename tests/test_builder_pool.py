@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coralord_lightning.builder.pool import Pool
+from coralord_lightning.builder.runners.base import Started
 from coralord_lightning.config import Config
 from coralord_lightning.errors import BuildError, NotDeterministicError, PipelineFailedError, PipelineOutputError
 from coralord_lightning.spec.manifest import PartitionRecord
@@ -58,7 +59,7 @@ class Shop:
         self.hands: list[Hand] = []
         self.closed = 0
 
-    def open_hand(self, stack: ExitStack) -> Hand:
+    def open_hand(self, stack: ExitStack, started: Started) -> Hand:
         stack.callback(self._close)
         self.hands.append(Hand(self))
         return self.hands[-1]
@@ -156,7 +157,7 @@ def test_leaving_early_stops_workers_that_wait():
 
 
 def test_a_worker_that_cannot_be_opened_ends_the_build():
-    def broken(_stack: ExitStack) -> Hand:
+    def broken(_stack: ExitStack, _started: Started) -> Hand:
         raise BuildError("worker", "cannot be opened", remedy="mend it")
 
     with pytest.raises(BuildError, match="cannot be opened"):
@@ -235,7 +236,25 @@ def test_what_several_workers_print_says_which_partition_it_is_about(tmp_path):
     assert said == ["[pipeline 1/3] saw 0", "[pipeline 2/3] saw 100", "[pipeline 3/3] saw 200"]
 
 
-def test_ctrl_c_ends_a_build_of_several_workers_with_130_and_keeps_what_was_finished(tmp_path):
+def test_ctrl_c_ends_a_build_whose_pipeline_hangs_while_it_is_imported(tmp_path):
+    code = "print('importing')\nwhile True:\n    pass\ndef run(batch):\n    return batch\n"
+    descriptor = project(tmp_path / "project", code)
+    started = subprocess.Popen(
+        [sys.executable, "-m", "coralord_lightning.cli", "build", str(descriptor), "--home", str(tmp_path / "home")],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        while "importing" not in (line := started.stderr.readline()):
+            assert line
+        os.killpg(started.pid, signal.SIGINT)
+        started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert started.returncode == 130
+    assert list((tmp_path / "home" / "tmp").iterdir()) == []
+
+
+def test_ctrl_c_ends_a_build_of_of_several_workers_with_130_and_keeps_what_was_finished(tmp_path):
     code = """
 import time
 from pathlib import Path
@@ -254,7 +273,9 @@ def run(batch):
     try:
         waiting = 0
         while waiting < 2:
-            waiting += "waiting" in started.stderr.readline()
+            line = started.stderr.readline()
+            assert line
+            waiting += "waiting" in line
         os.killpg(started.pid, signal.SIGINT)
         started.communicate(timeout=60)
     finally:

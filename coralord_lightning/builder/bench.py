@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from coralord_lightning.builder.admission import Admission, AdmittedPart
 from coralord_lightning.builder.refine_errors import unlike_forms
-from coralord_lightning.builder.runners.base import Sandbox, Session, Task
+from coralord_lightning.builder.runners.base import Sandbox, Session, Started, Task
 from coralord_lightning.builder.staging import write_batches
 from coralord_lightning.builder.tools import Tools
 from coralord_lightning.errors import BuildError
@@ -124,7 +124,7 @@ class Shop:
     classes: Mapping[str, tuple[str, ...]]
     numbers: Iterator[int]
 
-    def open_bench(self, stack: ExitStack) -> Bench:
+    def open_bench(self, stack: ExitStack, started: Started) -> Bench:
         """A bench for the calling thread; `stack` closes it."""
         out_dir = self.folder / "out" / str(next(self.numbers))
         out_dir.mkdir()
@@ -132,7 +132,9 @@ class Shop:
         refiner = self._open_refiner(stack)
         session: Session | None = None
         if self.sandbox is not None and self.tools.runner is not None:
-            session = stack.enter_context(self.tools.runner.open(replace(self.sandbox, out_dir=out_dir)))
+            session = stack.enter_context(
+                self.tools.runner.open(replace(self.sandbox, out_dir=out_dir), started=started)
+            )
         return Bench(shop=self, out_dir=out_dir, admission=admission, refiner=refiner, session=session)
 
     def _open_refiner(self, stack: ExitStack) -> Refiner | None:

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from coralord_lightning.builder.runners.base import Started
 from coralord_lightning.builder.tools import Progress
 from coralord_lightning.spec.manifest import PartitionRecord
 
@@ -41,11 +42,12 @@ class Pool:
 
     Args:
         size: most workers at once; each is opened when there is work for it.
-        open_worker: opens one, on the stack that its thread will close; called in that thread.
+        open_worker: opens one, on the stack that its thread will close; called in that thread. It tells its second
+            argument how to end the opening.
         progress: told of finished partitions, by the caller's thread.
     """
 
-    def __init__(self, *, size: int, open_worker: Callable[[ExitStack], Worker], progress: Progress) -> None:
+    def __init__(self, *, size: int, open_worker: Callable[[ExitStack, Started], Worker], progress: Progress) -> None:
         self._size = size
         self._open_worker = open_worker
         self._progress = progress
@@ -53,7 +55,7 @@ class Pool:
         self._waiting: deque[Any] = deque()
         self._in_hand = 0  # given and not done
         self._threads: list[threading.Thread] = []
-        self._workers: list[Worker] = []
+        self._stops: list[Callable[[], None]] = []
         self._done: deque[PartitionRecord] = deque()
         self._failure: BaseException | None = None
         self._ending = False
@@ -69,10 +71,10 @@ class Pool:
         with self._changed:
             self._ending = True
             self._waiting.clear()
-            workers = list(self._workers)
+            stops = list(self._stops)
             self._changed.notify_all()
-        for worker in workers:
-            worker.stop()
+        for stop in stops:
+            stop()
         for thread in self._threads:
             thread.join()
 
@@ -132,8 +134,9 @@ class Pool:
     def _work(self) -> None:
         try:
             with ExitStack() as stack:
-                worker = self._open_worker(stack)
-                self._join(worker)
+                worker = self._open_worker(stack, self._stoppable)
+                self._stoppable(worker.stop)
+                self._learn(worker)
                 while (item := self._take()) is not None:
                     self._hand_in(worker.make(item))
         except BaseException as error:  # noqa: BLE001  # the caller's thread raises it; here nobody would
@@ -141,14 +144,18 @@ class Pool:
                 self._failure = self._failure or error
                 self._changed.notify_all()
 
-    def _join(self, worker: Worker) -> None:
+    def _stoppable(self, stop: Callable[[], None]) -> None:
+        """Something has begun that the pool's end is to end."""
         with self._changed:
-            self._workers.append(worker)
-            if self.isolation is None:
-                self.isolation = worker.isolation
+            self._stops.append(stop)
             ending = self._ending
         if ending:  # it was not there yet when all were stopped
-            worker.stop()
+            stop()
+
+    def _learn(self, worker: Worker) -> None:
+        with self._changed:
+            if self.isolation is None:
+                self.isolation = worker.isolation
 
     def _take(self) -> Any:
         """The next partition; None when the pool ends."""

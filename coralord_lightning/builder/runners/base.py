@@ -17,7 +17,7 @@ digest, directories to mount, limits, and one conversation over standard input a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,14 @@ from typing import Any, Literal, Protocol
 
 from coralord_lightning.spec.plan import Limits
 
-__all__ = ["Runner", "Sandbox", "Session", "Task"]
+__all__ = ["Runner", "Sandbox", "Session", "Started", "Task", "unheard"]
+
+Started = Callable[[Callable[[], None]], None]
+"""Told how to end a sandbox from another thread, as soon as there is something to end."""
+
+
+def unheard(_stop: Callable[[], None]) -> None:
+    """A `Started` that nobody listens to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +128,9 @@ class Runner(Protocol):
     may happen in another thread than the one that waits in `run`, which then raises as after `stop`.
     """
 
-    def open(self, sandbox: Sandbox) -> AbstractContextManager[Session]:
-        """Start a sandbox; one process or container that serves many tasks."""
+    def open(self, sandbox: Sandbox, *, started: Started = unheard) -> AbstractContextManager[Session]:
+        """Start a sandbox; one process or container that serves many tasks.
+
+        The user's module is loaded before this returns, which may take for ever: what `started` is told ends that too.
+        """
         ...

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coralord_lightning.builder.runners.attached import AttachedWire
-from coralord_lightning.builder.runners.base import Sandbox, Task
+from coralord_lightning.builder.runners.base import Sandbox, Started, Task, unheard
 from coralord_lightning.builder.runners.container import (
     USER,
     container_arguments,
@@ -57,7 +57,7 @@ class DockerRunner:
         self._engine: Mapping[str, Any] | None = None
 
     @contextmanager
-    def open(self, sandbox: Sandbox) -> Iterator[DockerSession]:
+    def open(self, sandbox: Sandbox, *, started: Started = unheard) -> Iterator[DockerSession]:
         """Start a container; see `Runner.open`.
 
         Raises:
@@ -84,6 +84,7 @@ class DockerRunner:
             stack.callback(conversation.hang_up)
             wire.attach()
             _start(client, self._config, container_id)
+            started(conversation.stop)
             stack.enter_context(watch.while_it_lasts(wire.kill))
             answer = conversation.greet(probe="/coral/probe")
             mounts.require_shared(str(answer.get("probe")))

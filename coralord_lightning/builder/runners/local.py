@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from coralord_lightning.builder.runners.base import Sandbox, Task
+from coralord_lightning.builder.runners.base import Sandbox, Started, Task, unheard
 from coralord_lightning.builder.runners.process import ProcessWire
 from coralord_lightning.builder.runners.protocol import (
     DETERMINISTIC_ENVIRONMENT,
@@ -93,7 +93,7 @@ class LocalRunner:
         self._echo = echo
 
     @contextmanager
-    def open(self, sandbox: Sandbox) -> Iterator[LocalSession]:
+    def open(self, sandbox: Sandbox, *, started: Started = unheard) -> Iterator[LocalSession]:
         """Start one process that serves many tasks; see `Runner.open`."""
         project = project_of(sandbox.project_dir)
         allowance = allowance_for(sandbox.out_dir, sandbox.limits.output_bytes)
@@ -107,6 +107,7 @@ class LocalRunner:
             out_dir=str(sandbox.out_dir.absolute()),
         )
         try:
+            started(conversation.stop)
             with watch.while_it_lasts(wire.kill):
                 answer = conversation.greet(memory_bytes=sandbox.limits.memory_bytes)
                 yield LocalSession(conversation, _isolation(sandbox, answer, project, allowance))
