@@ -8,6 +8,7 @@ The end of standard input ends it at once, whatever it is doing: nothing outlive
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import importlib.util
@@ -338,10 +339,12 @@ def serve(requests: Iterable[str], answer: Any) -> None:
         answer: called with every answer.
     """
     job: Job | None = None
+    mark = ""
     for line in requests:
         try:
             request = json.loads(line)
             if job is None:
+                mark = request.get("mark", "")
                 job, reply = greet(request)
             else:
                 reply = job.run(request)
@@ -353,6 +356,9 @@ def serve(requests: Iterable[str], answer: Any) -> None:
             reply = {"ok": False, "kind": "internal", "type": type(error).__name__, "message": _text(error)}
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        if mark:  # answers and prints go by different ways: this says that no print of the task is under way
+            with contextlib.suppress(OSError):
+                os.write(2, f"{mark}\n".encode())
         # whatever the code made of the refusal
         answer((FENCE.take() if FENCE is not None else None) or reply)
 

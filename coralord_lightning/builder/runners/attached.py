@@ -6,6 +6,7 @@ Whatever the container writes, this holds at most one answer, one line and some 
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import struct
 import threading
@@ -90,7 +91,9 @@ class AttachedWire:
         self._id = container_id
         self._watch = watch
         self._memory_bytes = memory_bytes
-        self._prints = Prints(echo)
+        self.mark = f"\x1e{secrets.token_hex(8)}"
+        self._marks = True
+        self._prints = Prints(echo, mark=self.mark)
         self._frames = Frames(self._take_body)
         self._answers = b""
         self._attached: Any = None
@@ -136,11 +139,20 @@ class AttachedWire:
             except TimeoutError:
                 if not self._goes_on():
                     return b""
+        self._take_prints()
         if self._watch.look():
             self.kill()
             return b""
         line, _, self._answers = self._answers.partition(b"\n")
         return line
+
+    def _take_prints(self) -> None:
+        """What the task has printed and is still under way; from a pipeline that closed its standard error, nothing."""
+        deadline = time.monotonic() + _DRAIN_S
+        with contextlib.suppress(TimeoutError):
+            while self._marks and not self._prints.all_there and self._take(max(0.001, deadline - time.monotonic())):
+                pass
+        self._marks = self._prints.all_there
 
     def kill(self) -> None:
         """End the container, and first of all whoever waits for it."""

@@ -86,7 +86,7 @@ class DockerRunner:
             _start(client, self._config, container_id)
             started(conversation.stop)
             stack.enter_context(watch.while_it_lasts(wire.kill))
-            answer = conversation.greet(probe="/coral/probe")
+            answer = conversation.greet(probe="/coral/probe", mark=wire.mark)
             mounts.require_shared(str(answer.get("probe")))
             isolation = isolation_of(arguments, engine, sandbox, answer)
             memory = _Memory(client=client, config=self._config, container_id=container_id, limit=memory_of(sandbox))

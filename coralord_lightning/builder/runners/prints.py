@@ -23,10 +23,13 @@ class Prints:
 
     Args:
         echo: takes every line that is shown.
+        mark: what ends a line that says that nothing more of a task will come; "" for none.
     """
 
-    def __init__(self, echo: Callable[[str], None]) -> None:
+    def __init__(self, echo: Callable[[str], None], *, mark: str = "") -> None:
         self._echo = echo
+        self._mark = mark.encode()
+        self._marks = 0
         self._prefix = "[pipeline]"
         self._waiting = b""
         self._shown = 0
@@ -38,14 +41,22 @@ class Prints:
         """The last lines, shown or not."""
         return tuple(self._last)
 
+    @property
+    def all_there(self) -> bool:
+        """Whether the mark has come since the task began."""
+        return self._marks > 0
+
     def begin(self, tag: str = "") -> None:
         """A task begins: it has its own prefix, and as many lines as the one before."""
         self.end()
+        self._marks = 0
         self._prefix = f"[pipeline {tag}]" if tag else "[pipeline]"
 
     def feed(self, data: bytes) -> None:
         """Take what was printed."""
         *lines, self._waiting = (self._waiting + data).split(b"\n")
+        if self._mark:
+            lines = [line for raw in lines for line in self._unmarked(raw)]
         if len(self._waiting) > _LINE_BYTES:
             lines, self._waiting = [*lines, self._waiting], b""
         room = max(0, MAX_LINES - self._shown)
@@ -62,6 +73,14 @@ class Prints:
         if self._left_out:
             self._echo(f"{self._prefix} … {self._left_out:,} lines left out")
         self._shown = self._left_out = 0
+
+    def _unmarked(self, raw: bytes) -> list[bytes]:
+        """The line without a mark; nothing where it was only that."""
+        if not raw.endswith(self._mark):
+            return [raw]
+        self._marks += 1
+        rest = raw[: -len(self._mark)]
+        return [rest] if rest else []
 
     def _show(self, text: str) -> None:
         self._shown += 1
