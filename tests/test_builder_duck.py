@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
+
 from coralord_lightning.builder.duck import open_locked
 
 SETTINGS = {
@@ -29,6 +31,13 @@ def settings(tmp_path: Path) -> dict[str, str | None]:
 def test_a_cursor_has_what_was_set(tmp_path):
     found = settings(tmp_path)
     assert {name: found[name] for name in SETTINGS} == SETTINGS
+
+
+def test_memory_is_bounded_to_half_of_what_duckdb_would_take(tmp_path):
+    limit, unit = settings(tmp_path)["memory_limit"].split()
+    own, own_unit = duckdb.sql("SELECT current_setting('memory_limit')").fetchall()[0][0].split()
+    sizes = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+    assert 0.45 < float(limit) * sizes[unit] / (float(own) * sizes[own_unit]) < 0.55
 
 
 def test_a_cursor_reads_moments_in_utc_wherever_the_machine_stands(tmp_path):

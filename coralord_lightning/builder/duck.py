@@ -43,18 +43,26 @@ def open_locked(
         folders: what lies beneath them can be read too, also what is put there later.
         filesystem: what serves `coral://`; None where nothing is remote.
         temp_dir: where large sorts spill to.
+        memory_bytes: where they begin to; None: half of what DuckDB would take, since pipelines need memory too.
     """
     folders = [*folders, *(["coral://"] if filesystem is not None else [])]
     connection = duckdb.connect(":memory:")
     try:
         if filesystem is not None:
             connection.register_filesystem(filesystem)
-        for setting in (*_prefetching(connection), *_settings(paths, folders, temp_dir, threads, memory_bytes)):
+        memory = _half_the_memory(connection) if memory_bytes is None else f"{memory_bytes}B"
+        for setting in (*_prefetching(connection), *_settings(paths, folders, temp_dir, threads, memory)):
             connection.execute(f"SET {'' if setting.startswith(_OWN) else 'GLOBAL '}{setting}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _half_the_memory(connection: duckdb.DuckDBPyConnection) -> str:
+    """Half of DuckDB's own limit, which is most of what the machine, or its control group, has."""
+    limit, unit = str(connection.sql("SELECT current_setting('memory_limit')").fetchall()[0][0]).split()
+    return f"{float(limit) / 2:.2f}{unit}"
 
 
 def _prefetching(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
@@ -64,9 +72,7 @@ def _prefetching(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
         yield f"{name} = {_GAP_BYTES}"
 
 
-def _settings(
-    paths: Sequence[str], folders: Sequence[str], temp_dir: Path, threads: int, memory_bytes: int | None
-) -> Iterator[str]:
+def _settings(paths: Sequence[str], folders: Sequence[str], temp_dir: Path, threads: int, memory: str) -> Iterator[str]:
     yield "autoinstall_known_extensions = false"
     yield "autoload_known_extensions = false"
     yield "allow_community_extensions = false"
@@ -79,8 +85,7 @@ def _settings(
     yield f"allowed_paths = [{', '.join(map(quote_literal, paths))}]"
     yield f"allowed_directories = [{', '.join(map(quote_literal, folders))}]"
     yield "enable_external_access = false"
-    if memory_bytes is not None:
-        yield f"memory_limit = '{memory_bytes}B'"
+    yield f"memory_limit = '{memory}'"
     yield f"threads = {threads}"
     yield "preserve_insertion_order = true"
     yield "TimeZone = 'UTC'"

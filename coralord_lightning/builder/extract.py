@@ -75,7 +75,7 @@ class Extractor:
         locations: where sources lie, by name; nothing for "inline".
         filesystem_factory: makes the file system for remote sources; called only if there are any.
         threads: of DuckDB; rows and their order are the same for any number.
-        memory_bytes: DuckDB's limit; None: its own default.
+        memory_bytes: DuckDB's limit; None: half of its own default.
         temp_dir: where to put what does not fit into memory; None: the system's place for that.
         unchanged: raises if one of these sources is not what the plan pinned; asked once the rows of a split are read.
     """
