@@ -122,7 +122,15 @@ entries = st.builds(
     name=texts,
     fingerprint=digests,
     content_digest=st.none() | digests,
-    image=st.none() | st.dictionaries(texts, texts, max_size=3),
+    image=st.none()
+    | st.fixed_dictionaries(
+        {"context": digests, "platform": st.just("linux/amd64")},
+        optional={
+            "bases": st.dictionaries(texts, digests, max_size=2),
+            "build_args": st.dictionaries(texts, texts, max_size=2),
+            "target": texts,
+        },
+    ),
     croissant=st.none() | st.builds(LockedCroissant, url=texts, sha256=digests),
     sources=st.lists(
         st.builds(
@@ -191,3 +199,29 @@ def test_a_newer_format_says_to_upgrade():
 def test_any_text_is_no_lock_but_a_config_error(text):
     with pytest.raises(ConfigError, match=r"coral\.lock:\d+"):  # no text that Hypothesis draws says `version = 1`
         parse_lock(text, "coral.lock")
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "message"),
+    [
+        ("image = 5\nplatform = 'linux/amd64'", 4, "must be a text"),
+        (f"image = \"sha256:{A}\\nRUN evil\"\nplatform = 'linux/amd64'", 4, "must be a digest"),
+        (f"image = 'evil/other@sha256:{A}'\nplatform = 'linux/amd64'", 4, "must be a digest"),
+        ("image = 2020-01-01\nplatform = 'linux/amd64'", 4, "must be a text"),
+        (f"image = 'sha256:{A}'\nplatform = \"linux/amd64\\n\"", 6, "must be a platform"),
+        (f"image = 'sha256:{A}'\nplatform = 'linux/amd64'\nspell = 1", 7, "unknown key"),
+        (f"image = 'sha256:{A}'", 4, "must be a text"),
+        ("platform = 'linux/amd64'\nname = 'etl:1'", 4, "must be a text"),
+        (f"image = 'sha256:{A}'\nplatform = 'linux/amd64'\nname = 'etl:1'\nindex = 'no'", 8, "must be a digest"),
+        (f"image = 'sha256:{A}'\nplatform = 'linux/amd64'\nname = 'etl:1'\nlocal = 'yes'", 8, "must be true"),
+        (f"context = '{A}'\nplatform = 'linux/amd64'\nbases = 'abc'", 7, "must be a table"),
+        (f"context = '{A}'\nplatform = 'linux/amd64'\nbases = {{a = \"{A}\\nRUN evil\"}}", 7, "must be a digest"),
+        (f"context = '{A}'\nplatform = 'linux/amd64'\nbuild_args = {{a = 1}}", 7, "must be a text"),
+        (f"context = '{A}'\nplatform = 'linux/amd64'\ntarget = 1", 7, "must be a text"),
+    ],
+)
+def test_an_image_that_was_changed_by_hand_is_refused_with_its_line(table, line, message):
+    text = f"version = 1\n[datasets.x]\nfingerprint = '{A}'\n[datasets.x.image]\n{table}\n"
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_lock(text, "coral.lock")
+    assert caught.value.subject == f"coral.lock:{line}"

@@ -24,6 +24,16 @@ _HEADER = "# Written by `coral build` and `coral update`; commit it beside the d
 _TAG_KEYS = frozenset({"name", "index", "platforms", "local"})
 """Keys of `image` that are no part of its identity."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_IMAGE_DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+_PLATFORM = re.compile(r"[\w.-]+(?:/[\w.-]+){1,2}", re.ASCII)
+_OF_IMAGE = {
+    "base": (_IMAGE_DIGEST, "a digest: sha256: and 64 lowercase hexadecimal digits"),
+    "context": (_SHA256, "64 lowercase hexadecimal digits"),
+    "image": (_IMAGE_DIGEST, "a digest: sha256: and 64 lowercase hexadecimal digits"),
+    "index": (_IMAGE_DIGEST, "a digest: sha256: and 64 lowercase hexadecimal digits"),
+    "platform": (_PLATFORM, "a platform, like linux/amd64"),
+}
+"""Texts of `image` that go into names of images or into a Dockerfile; the others are compared and no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +147,16 @@ class _Reader:
             raise _problem(self.origin, self.line(*path, key), message, got=repr(value))
         return value
 
+    def matching(self, table: Mapping[str, Any], key: str, path: tuple[str, ...], *, like: str | None = "") -> str:
+        """A text of the form of its key, or of another; None: of any."""
+        value: str = self.value(table, key, str, path)
+        if like is not None:
+            form, wanted = _OF_IMAGE[like or key]
+            if not form.fullmatch(value):
+                message = f"'{'.'.join((*path, key))}' must be {wanted}"
+                raise _problem(self.origin, self.line(*path, key), message, got=repr(value))
+        return value
+
     def only(self, table: Mapping[str, Any], keys: tuple[str, ...], path: tuple[str, ...]) -> None:
         for key in table:
             if key not in keys:
@@ -172,14 +192,27 @@ def _parse_entry(reader: _Reader, name: str, value: Any) -> LockEntry:
         name=name,
         fingerprint=reader.digest(value, "fingerprint", path),
         content_digest=reader.digest(value, "content_digest", path) if "content_digest" in value else None,
-        image=part("image", dict, _parse_identity),
+        image=part("image", dict, lambda table: _parse_identity(reader, table, (*path, "image"))),
         tag=part("image", dict, lambda table: _parse_tag(reader, table, (*path, "image"))),
         croissant=part("croissant", dict, lambda table: _parse_croissant(reader, table, (*path, "croissant"))),
         sources=part("sources", list, lambda rows: _parse_sources(reader, rows, (*path, "sources"))) or (),
     )
 
 
-def _parse_identity(table: Mapping[str, Any]) -> dict[str, Json]:
+def _parse_identity(reader: _Reader, table: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Json]:
+    """What pins the image: `image`, or what it is built from, and the platform."""
+    reader.only(table, (*_OF_IMAGE, *sorted(_TAG_KEYS), "bases", "build_args", "target"), path)
+    for key in (
+        "platform",
+        "image" if "context" not in table else "context",
+        *(key for key in _OF_IMAGE if key in table),
+    ):
+        reader.matching(table, key, path)
+    if "target" in table:
+        reader.value(table, "target", str, path)
+    for key in ("bases", "build_args"):
+        for name in reader.value(table, key, dict, path) if key in table else {}:
+            reader.matching(table[key], name, (*path, key), like="base" if key == "bases" else None)
     return {key: value for key, value in table.items() if key not in _TAG_KEYS}
 
 
@@ -190,10 +223,17 @@ def _parse_tag(reader: _Reader, table: Mapping[str, Any], path: tuple[str, ...])
     platforms = reader.value(table, "platforms", dict, path) if "platforms" in table else {}
     return ImageTag(
         name=reader.value(table, "name", str, path),
-        index=reader.value(table, "index", str, path) if "index" in table else None,
-        platforms={name: reader.value(platforms, name, str, (*path, "platforms")) for name in platforms},
-        local=table.get("local") is True,
+        index=reader.matching(table, "index", path) if "index" in table else None,
+        platforms={name: reader.matching(platforms, name, (*path, "platforms"), like="image") for name in platforms},
+        local=_parse_local(reader, table, path),
     )
+
+
+def _parse_local(reader: _Reader, table: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    if table.get("local", True) is not True:  # it is written where it is so, or not at all
+        message = f"'{'.'.join((*path, 'local'))}' must be true, or not be there"
+        raise _problem(reader.origin, reader.line(*path, "local"), message, got=repr(table["local"]))
+    return "local" in table
 
 
 def _parse_croissant(reader: _Reader, table: Mapping[str, Any], path: tuple[str, ...]) -> LockedCroissant:
