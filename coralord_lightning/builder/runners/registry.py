@@ -34,6 +34,7 @@ _MANIFEST_TYPES = (
 _MAX_BYTES = 4 * 1024 * 1024
 """What the specification lets a registry's client refuse a manifest for."""
 _TIMEOUT_S = 30
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _CHALLENGE = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 
 Json = Any
@@ -104,7 +105,10 @@ class Registry:
         Raises:
             Trouble: its configuration cannot be had.
         """
-        wanted = str((manifest.body.get("config") or {}).get("digest"))
+        config = manifest.body.get("config")
+        wanted = str(config.get("digest")) if isinstance(config, dict) else ""
+        if not _DIGEST.fullmatch(wanted):
+            raise Trouble("unreachable", f"{self._host} gave a manifest without a configuration")
         data, _ = self._get(f"blobs/{wanted}", accept="*/*")
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != wanted:
             raise Trouble("unreachable", f"{self._host} gave other bytes than {wanted}")
@@ -118,13 +122,14 @@ class Registry:
         try:
             answer = self._ask(what, accept)
             if answer.status_code == 401 and "WWW-Authenticate" in answer.headers:
-                self._entry = self._let_in(answer.headers["WWW-Authenticate"], answer.url)
                 answer.close()
+                self._require_own(answer.url)
+                self._entry = self._let_in(answer.headers["WWW-Authenticate"], answer.url)
                 answer = self._ask(what, accept)
             with answer:
                 _require_ok(answer)
                 data = answer.raw.read(_MAX_BYTES + 1, decode_content=True)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # no address
             raise Trouble("unreachable", error) from error
         if len(data) > _MAX_BYTES:
             raise Trouble("unreachable", f"{self._host} gave a manifest of more than 4 MiB")
@@ -152,6 +157,11 @@ class Registry:
             return answer
         raise AssertionError("there is a site")
 
+    def _require_own(self, url: str) -> None:
+        """Let nobody ask for the registry's password to whom it only redirected."""
+        if self._site is None or urlsplit(url)[:2] != urlsplit(self._site)[:2]:
+            raise Trouble("denied", f"{self._host} sends us to {url}, which asks for a password")
+
     def _let_in(self, challenge: str, url: str) -> dict[str, str]:
         """The header that lets us in, as the registry asks for it."""
         scheme, _, rest = challenge.partition(" ")
@@ -168,10 +178,14 @@ class Registry:
 
     def _token(self, asked: Mapping[str, str], known: Mapping[str, str], url: str) -> str:
         realm = asked.get("realm", "")
-        if urlsplit(realm).scheme != "https" and urlsplit(url).scheme == "https":
+        if not realm.lower().startswith("https://") and urlsplit(url).scheme == "https":
             raise Trouble("denied", f"{self._host} wants a password sent to {realm}, in the clear")
         values = {key: asked[key] for key in ("service", "scope") if key in asked}
-        options: dict[str, Any] = {"proxies": self._proxies(realm), "timeout": _TIMEOUT_S}
+        try:
+            proxies = self._proxies(realm)
+        except ValueError as error:
+            raise Trouble("denied", f"{self._host} wants a password sent to {realm}: {error}") from error
+        options: dict[str, Any] = {"proxies": proxies, "timeout": _TIMEOUT_S, "stream": True}
         if "identitytoken" in known:
             form = {**values, "grant_type": "refresh_token", "refresh_token": known["identitytoken"]}
             answer = self._session.post(realm, data={**form, "client_id": "coral"}, **options)
@@ -180,7 +194,7 @@ class Registry:
             answer = self._session.get(realm, params=values, auth=login, **options)
         with answer:
             _require_ok(answer)
-            given = _parsed(answer.content)
+            given = _parsed(answer.raw.read(_MAX_BYTES, decode_content=True))
         return str(given.get("token") or given.get("access_token") or "")
 
     def _credentials(self) -> dict[str, str]:

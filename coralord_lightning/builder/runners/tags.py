@@ -5,6 +5,7 @@ The engine asks first, because it is who will pull; see docs/decisions/018-a-tag
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ __all__ = [
     "trouble_of",
 ]
 
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _PODMANS_OWN = "localhost/"
 """What Podman calls an image that it built and whose name has no registry."""
 
@@ -158,8 +160,11 @@ def _ask_registry(name: str, place: str, reference: str, here: str, config: Conf
 def _platforms(index: Mapping[str, Json]) -> dict[str, str]:
     """Platform -> digest; attestations, which have none, are left out."""
     found: dict[str, str] = {}
-    for item in index.get("manifests") or []:
-        said = item.get("platform") or {}
+    listed = index.get("manifests")
+    for item in listed if isinstance(listed, list) else []:
+        said = item.get("platform") if isinstance(item, dict) else None
+        if not isinstance(said, dict) or not _DIGEST.fullmatch(str(item.get("digest"))):
+            continue
         parts = [str(said.get(key) or "") for key in ("os", "architecture", "variant")]
         if parts[0] not in ("", "unknown") and parts[1] not in ("", "unknown"):
             found.setdefault("/".join(filter(None, parts)), str(item["digest"]))
