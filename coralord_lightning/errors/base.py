@@ -8,6 +8,14 @@ from typing import Any, ClassVar
 
 __all__ = ["CoralError", "CoralWarning", "nearest"]
 
+_KEPT = {9: "\t", 10: "\n"}
+_TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_HARMLESS = {
+    code: _KEPT.get(code, f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+    for code in (*range(32), *range(127, 160), *_TURNING, *range(0xD800, 0xE000))
+}
+"""What would steer a terminal, turn its line around, or cannot be printed: much in a message was written by others."""
+
 
 class CoralError(Exception):
     """A failure that its reader can act on.
@@ -37,12 +45,13 @@ class CoralError(Exception):
         self.facts: dict[str, str] = {key: str(value) for key, value in (facts or {}).items()}
 
     def __str__(self) -> str:
-        lines = [f"{self.code} {self.subject}: {self.message}"]
+        first, *rest = f"{self.code} {self.subject}: {self.message}".splitlines()
+        lines = [first, *(" " * 12 + line for line in rest)]  # no subject may look like a remedy
         for label, value in [*self.facts.items(), ("try", self.remedy)]:
             first, *rest = value.splitlines() or [""]
             lines.append(f"  {label + ':':<9} {first}")
             lines.extend(" " * 12 + line for line in rest)
-        return "\n".join(lines)
+        return "\n".join(lines).translate(_HARMLESS)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.subject, self.message, self.remedy, self.facts)

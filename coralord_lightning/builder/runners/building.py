@@ -16,6 +16,7 @@ from coralord_lightning.builder.runners.context import SENT_DOCKERFILE, write_co
 from coralord_lightning.builder.runners.dockerfile import Dockerfile
 from coralord_lightning.builder.runners.engine import LABEL
 from coralord_lightning.builder.runners.engine_images import inspect_image, without_tag
+from coralord_lightning.builder.runners.prints import harmless
 from coralord_lightning.builder.runners.protocol import Echo
 from coralord_lightning.builder.runners.pulling import require_pinned_image
 from coralord_lightning.config import Config
@@ -158,7 +159,7 @@ def _follow(
             step = _STEP.match(shown)
             line = dockerfile.line_of_step(int(step[1]), step[2]) if step else line
             last.append(shown)
-            echo(f"[image] {shown}")
+            echo(f"[image] {harmless(shown.rstrip(chr(13)))}")
     if failed is not None:
         raise _failed(recipe, failed, line, "\n".join(last), remedy)
 

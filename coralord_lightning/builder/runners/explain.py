@@ -5,6 +5,7 @@ Answers come out of the sandbox, so every value in them may be missing or of any
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from coralord_lightning.errors import (
 __all__ = ["SHARE", "explain", "format_bytes", "out_of_memory"]
 
 SHARE = "use an engine on this machine, or a store that the engine sees at the same path: --home DIR"
+_FRAMES = 12
+_MODULE = re.compile(r"[\w.-]+")
 _CONVERSIONS = {
     "pandas.DataFrame": "pa.RecordBatch.from_pandas(frame, preserve_index=False)",
     "dict": "pa.RecordBatch.from_pydict(columns)",
@@ -76,10 +79,10 @@ class _Refusal:
         frames = [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
         return [
             (
-                f"{self.shown(str(frame.get('file')))}:{frame.get('line')}",
-                f"in {frame.get('function')}: {frame.get('source')}",
+                f"{self.shown(str(frame.get('file'))[:1000])}:{str(frame.get('line'))[:20]}",
+                f"in {str(frame.get('function'))[:200]}: {str(frame.get('source'))[:200]}",
             )
-            for frame in frames
+            for frame in frames[-_FRAMES:]
         ]
 
     def shown(self, path: str) -> str:
@@ -141,7 +144,7 @@ class _Refusal:
             facts["at"] = "\n".join(f"{at} {what}" for at, what in frames)
         subject = frames[-1][0] if frames else self.entry
         remedy = f"mend {subject}"
-        missing = self.text("missing")
+        missing = self.text("missing") if _MODULE.fullmatch(self.text("missing")) else ""
         beside = lies_beside(self.text("missing_file"), self.sandbox)
         if beside:
             facts["undeclared"] = f"{', '.join(beside)}: beside the descriptor, and not declared in pipeline.files"

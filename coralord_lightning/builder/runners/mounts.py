@@ -72,7 +72,7 @@ class Mounts:
         Raises:
             RunnerError: it does not.
         """
-        if not secrets.compare_digest(probe.encode(), self._probe.encode()):
+        if not secrets.compare_digest(probe.encode(errors="replace"), self._probe.encode()):
             raise RunnerError(
                 "container engine",
                 "sees another disk than ours",

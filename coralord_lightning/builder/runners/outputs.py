@@ -5,6 +5,7 @@ The directory was written to by code that nobody has checked, so nothing in it i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -39,7 +40,10 @@ def require_output(out_dir: Path, name: str, *, keep: Collection[str], label: st
         RunnerError: the output is not there.
         PipelineOutputError: it is no regular file, has another name too, or is not alone.
     """
-    found = {item.name: item.stat(follow_symlinks=False) for item in os.scandir(out_dir)}
+    found = {}
+    for item in os.scandir(out_dir):
+        with contextlib.suppress(FileNotFoundError):  # something of the pipeline's still works there
+            found[item.name] = item.stat(follow_symlinks=False)
     extra = sorted(set(found) - {name, *keep})
     if name not in found:
         raise _missing(out_dir / name, extra, label=label, shared=shared)

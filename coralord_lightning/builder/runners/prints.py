@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["MAX_LINES", "Prints"]
+__all__ = ["MAX_LINES", "Prints", "harmless"]
 
 MAX_LINES = 1000
 """Lines shown of one task; what comes after is counted."""
@@ -86,6 +86,11 @@ class Prints:
         self._shown += 1
         self._last.append(text)
         self._echo(f"{self._prefix} {text}")
+
+
+def harmless(text: str) -> str:
+    """One line of text that nobody has checked, without what would steer a terminal."""
+    return text.translate(_HARMLESS)
 
 
 def _readable(raw: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ __all__ = [
 
 DRIVER = Path(__file__).resolve().parents[1] / "pipeline.py"
 MAX_ANSWER = 1 << 20
+_VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,60}")
 _THREADS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM", "RAYON")
 
 DETERMINISTIC_ENVIRONMENT: Mapping[str, str] = {
@@ -110,7 +112,8 @@ class Conversation:
         Returns:
             the answer: python, pyarrow, probe, memory_limited.
         """
-        return self._ask(self._hello | extra, f"{self._sandbox.file}:{self._sandbox.function}")
+        answer = self._ask(self._hello | extra, f"{self._sandbox.file}:{self._sandbox.function}")
+        return {**answer, **{key: _version(answer.get(key)) for key in ("python", "pyarrow")}}
 
     def run(self, task: Task) -> None:
         """Run one task; see `Session.run`. Whatever else the task left in `out_dir` is removed."""
@@ -190,13 +193,18 @@ class Conversation:
         return RunnerError(label, "was stopped before it was done", remedy="run the same command again")
 
 
+def _version(said: object) -> str:
+    """A version that goes into the manifest; the user's module may have answered in our driver's place."""
+    return said if isinstance(said, str) and _VERSION.fullmatch(said) else "unknown"
+
+
 def _parse_answer(line: bytes) -> dict[str, Any] | None:
     """The answer, or None where the other side ended without one. It may have been written by hostile code."""
     if not line:
         return None
     try:
         answer = json.loads(line) if len(line) <= MAX_ANSWER else None
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if isinstance(answer, dict):
         return answer

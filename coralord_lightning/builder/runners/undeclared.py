@@ -29,7 +29,7 @@ def lies_beside(path: str, sandbox: Sandbox) -> tuple[str, ...]:
     place = Path(os.path.normpath(base / path))
     if not place.is_relative_to(base) or place == base:
         return ()
-    found = [place] if place.is_file() else _files_in(place)
+    found = [place] if os.path.isfile(place) else _files_in(place)  # noqa: PTH113  # it may be no path at all
     names = [item.relative_to(base).as_posix() for item in found]
     return tuple(name for name in names if not (sandbox.code_dir / name).exists())
 
@@ -57,7 +57,7 @@ def how_to_declare(path: str, sandbox: Sandbox) -> str:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    return sorted(item for item in folder.rglob("*") if item.is_file())[:_NAMED] if folder.is_dir() else []
+    return sorted(item for item in folder.rglob("*") if item.is_file())[:_NAMED] if os.path.isdir(folder) else []  # noqa: PTH112
 
 
 def _package_of(path: Path) -> Path | None:
@@ -65,4 +65,4 @@ def _package_of(path: Path) -> Path | None:
     if path.suffix != ".py":
         return None
     marks = ("pyproject.toml", "setup.py")
-    return next((item for item in path.parents if any((item / mark).is_file() for mark in marks)), None)
+    return next((item for item in path.parents if any(os.path.isfile(item / mark) for mark in marks)), None)  # noqa: PTH113
