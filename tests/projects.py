@@ -1,4 +1,4 @@
-"""A small project that tests build: two Parquet files, their Croissant, a pipeline and a descriptor."""
+"""Small projects that tests build: Parquet files, their Croissant, a pipeline and a descriptor."""
 
 from __future__ import annotations
 
@@ -102,3 +102,16 @@ def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def parquet_project(folder: Path, code: str, *, files: int = 8, rows: int = 100, more: str = "") -> Path:
+    """A descriptor over so many files, with a pipeline of its own."""
+    (folder / "data").mkdir(parents=True)
+    for number in range(files):
+        table = pa.table({"x": list(range(number * rows, (number + 1) * rows))})
+        pq.write_table(table, folder / "data" / f"{number:03}.parquet")
+    (folder / "pipeline.py").write_text(code)
+    (folder / "rows.yaml").write_text(
+        f"name: rows\nfiles: data/*.parquet\npipeline: {{entrypoint: 'pipeline.py:run'}}\nenvironment: local\n{more}"
+    )
+    return folder / "rows.yaml"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,7 +9,6 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,10 +17,11 @@ import pytest
 from coralord_lightning.builder.pool import Pool
 from coralord_lightning.builder.runners.base import Started
 from coralord_lightning.config import Config
-from coralord_lightning.errors import BuildError, NotDeterministicError, PipelineFailedError, PipelineOutputError
+from coralord_lightning.errors import BuildError, PipelineFailedError, PipelineOutputError
 from coralord_lightning.spec.manifest import PartitionRecord
 from coralord_lightning.workspace import open_workspace
 from coralord_lightning.workspace.progress import PlainProgress, Silence
+from projects import parquet_project as project
 
 
 class Hand:
@@ -135,6 +134,19 @@ def _give_and_leave(pool: Pool) -> None:
         raise KeyboardInterrupt
 
 
+def _leave_locked(pool: Pool) -> None:
+    with pool:
+        pool.put("one")
+        pool._changed.acquire()  # as an interrupt between taking it and the block behind does
+        raise KeyboardInterrupt
+
+
+def _leave_unstarted(pool: Pool) -> None:
+    with pool:
+        pool._threads.append(threading.Thread(target=pool._work))
+        raise KeyboardInterrupt
+
+
 def _give_and_finish(pool: Pool) -> None:
     with pool:
         pool.put("one")
@@ -164,17 +176,41 @@ def test_a_worker_that_cannot_be_opened_ends_the_build():
         _give_and_finish(Pool(size=2, open_worker=broken, progress=Silence()))
 
 
-def project(folder: Path, code: str, *, files: int = 8, rows: int = 100, more: str = "") -> Path:
-    """A descriptor over so many files, with a pipeline of its own."""
-    (folder / "data").mkdir(parents=True)
-    for number in range(files):
-        table = pa.table({"x": list(range(number * rows, (number + 1) * rows))})
-        pq.write_table(table, folder / "data" / f"{number:03}.parquet")
-    (folder / "pipeline.py").write_text(code)
-    (folder / "rows.yaml").write_text(
-        f"name: rows\nfiles: data/*.parquet\npipeline: {{entrypoint: 'pipeline.py:run'}}\nenvironment: local\n{more}"
-    )
-    return folder / "rows.yaml"
+def test_a_second_ctrl_c_while_a_build_ends_leaves_no_worker_behind():
+    shop = Shop()
+
+    class Late(Hand):
+        def stop(self) -> None:
+            if not self.stopped.is_set():
+                self.stopped.set()
+                raise KeyboardInterrupt
+
+    def open_late(stack: ExitStack, started: Started) -> Hand:
+        stack.callback(shop._close)
+        shop.hands.append(Late(shop))
+        return shop.hands[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        _give_and_leave(Pool(size=1, open_worker=open_late, progress=Silence()))
+    assert shop.closed == len(shop.hands) == 1
+
+
+def test_a_ctrl_c_that_leaves_the_pool_locked_does_not_hang():
+    shop = Shop()
+    pool = shop.pool(2)
+    with pytest.raises(KeyboardInterrupt):
+        _leave_locked(pool)
+    assert shop.closed == len(shop.hands)
+
+
+def test_a_ctrl_c_before_a_thread_has_begun_is_no_other_error():
+    shop = Shop()
+    pool = shop.pool(2)
+    with pytest.raises(KeyboardInterrupt):
+        _leave_unstarted(pool)
+    pool._threads[0].start()
+    pool._threads[0].join()
+    assert shop.hands == []  # one that begins later opens nothing
 
 
 SAME = "def run(batch):\n    return batch\n"
@@ -286,74 +322,6 @@ def run(batch):
     (tmp_path / "project" / "pipeline.py").write_text(SAME)
     outcome = open_workspace(Config(home=home)).ensure(descriptor)
     assert outcome.partitions_built == 8  # the code is another now
-
-
-VARYING = {
-    "time": """
-import time, pyarrow as pa
-def run(b):
-    return b.append_column('v', pa.array([0.0] * 5 + [time.time()] * (b.num_rows - 5)))
-""",
-    "randomness": """
-import random, pyarrow as pa
-def run(b):
-    return b.append_column('v', pa.array([random.random() for _ in range(b.num_rows)]))
-""",
-    "process": """
-import os, pyarrow as pa
-def run(b):
-    return b.append_column('v', pa.array([os.getpid()] * b.num_rows))
-""",
-    "processors": """
-import os, pyarrow as pa
-def run(b):
-    return b.append_column('v', pa.array([len(os.sched_getaffinity(0))] * b.num_rows))
-""",
-    "state between batches": """
-import pyarrow as pa
-n = 0
-def run(b):
-    global n
-    n += 1
-    return b.append_column('v', pa.array([n] * b.num_rows))
-""",
-}
-
-
-@pytest.mark.parametrize("what", VARYING)
-def test_check_finds_what_differs_from_run_to_run_and_names_column_and_row(tmp_path, what):
-    if what == "processors" and len(os.sched_getaffinity(0)) == 1:
-        pytest.skip("this machine has one processor: there is nothing to vary")
-    descriptor = project(tmp_path / "project", VARYING[what], files=3)
-    space = open_workspace(Config(home=tmp_path / "home"))
-    with pytest.raises(NotDeterministicError) as caught:
-        space.ensure(descriptor, check=True, lock=True)
-    assert (caught.value.facts["column"], caught.value.facts["row"]) == ("v", "5" if what == "time" else "0")
-    assert "data/000.parquet" in caught.value.facts["partition"]
-    assert list((tmp_path / "home" / "manifests").glob("*")) == []
-    assert not (tmp_path / "project" / "coral.lock").exists()
-    assert list((tmp_path / "home" / "tmp").iterdir()) == []
-
-
-def test_check_of_a_seeded_pipeline_says_so(tmp_path):
-    code = "import random, pyarrow as pa\ndef run(b):\n    random.seed(b['x'][0].as_py())\n"
-    code += "    return b.append_column('r', pa.array([random.random() for _ in range(b.num_rows)]))\n"
-    descriptor = project(tmp_path / "project", code, files=3)
-    command = [sys.executable, "-m", "coralord_lightning.cli", "build", str(descriptor), "--check", "--json"]
-    done = subprocess.run([*command, "--home", str(tmp_path / "home")], capture_output=True, text=True, check=True)
-    first = json.loads(done.stdout)
-    assert (first["built"], first["checked"]) == (True, True)
-    done = subprocess.run([*command, "--home", str(tmp_path / "home")], capture_output=True, text=True, check=True)
-    assert (json.loads(done.stdout)["built"], json.loads(done.stdout)["checked"]) == (False, True)
-
-
-def test_check_finds_that_a_version_which_is_there_comes_out_otherwise_now(tmp_path):
-    code = "import time, pyarrow as pa\ndef run(b):\n    return b.append_column('t', pa.array([time.time()] * 100))\n"
-    descriptor = project(tmp_path / "project", code, files=2)
-    space = open_workspace(Config(home=tmp_path / "home"))
-    space.ensure(descriptor)
-    with pytest.raises(NotDeterministicError, match="a second build"):
-        space.ensure(descriptor, check=True)
 
 
 def test_plain_progress_says_now_and_then_how_far_it_is_and_how_long_it_will_take(capsys):

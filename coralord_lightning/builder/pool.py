@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -68,6 +68,17 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            self._end()
+        except KeyboardInterrupt:  # once more, while we end: all the same nothing is left that still works
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        """Stop every worker and wait until each is closed; it may be interrupted and begun again."""
+        with suppress(RuntimeError):  # an interrupt right behind a `with self._changed` leaves it locked
+            while True:
+                self._changed.release()
         with self._changed:
             self._ending = True
             self._waiting.clear()
@@ -76,7 +87,8 @@ class Pool:
         for stop in stops:
             stop()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:  # else it never began, or will find that all is over
+                thread.join()
 
     def room(self) -> None:
         """Wait until another partition may be extracted: one for each worker lies ready, no more.
@@ -134,6 +146,8 @@ class Pool:
     def _work(self) -> None:
         try:
             with ExitStack() as stack:
+                if self._ending:
+                    return
                 worker = self._open_worker(stack, self._stoppable)
                 self._stoppable(worker.stop)
                 self._learn(worker)

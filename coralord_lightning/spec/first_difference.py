@@ -79,8 +79,12 @@ def _blocks(table: pa.Table) -> tuple[Any, ...]:
 
 def _other_columns(one: pa.Schema, other: pa.Schema) -> Difference:
     was, now = ({field.name: str(field.type) for field in schema} for schema in (one, other))
-    name = next((name for name in [*was, *now] if was.get(name) != now.get(name)), one.names[0])
-    return Difference(row=0, column=name, was=was.get(name, "absent"), now=now.get(name, "absent"))
+    name = next((name for name in [*was, *now] if was.get(name) != now.get(name)), None)
+    if name is not None:
+        return Difference(row=0, column=name, was=was.get(name, "absent"), now=now.get(name, "absent"))
+    place = next(at for at, (name, there) in enumerate(zip(was, now, strict=True)) if name != there)
+    name = one.names[place]
+    return Difference(row=0, column=name, was=f"column {place + 1}", now=f"column {other.names.index(name) + 1}")
 
 
 def _names(table: pa.Table) -> Sequence[str]:

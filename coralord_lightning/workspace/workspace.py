@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from coralord_lightning.sources import Sources, open_sources
 from coralord_lightning.spec.descriptor import SubsetDescriptor
 from coralord_lightning.spec.explain import Change, explain
 from coralord_lightning.spec.manifest import Manifest
-from coralord_lightning.spec.plan import EnvironmentPlan, Job, Location, RemoteFile, SourceFile
+from coralord_lightning.spec.plan import EnvironmentPlan, Job, RemoteFile
 from coralord_lightning.store import Store, open_store
 from coralord_lightning.workspace.environments import (
     EnvironmentResolver,
@@ -124,7 +124,10 @@ class Workspace:
                 manifest, built = self._build(planned, sources, verify, progress, check=check)
             if check and built is None:
                 with _finishing(progress):
-                    self._check(planned.job, manifest, lambda: sources.filesystem(planned.job.locations), progress)
+                    tools = self._tools(
+                        planned.job, lambda: sources.filesystem(planned.job.locations), progress, sources
+                    )
+                    self._check(planned.job, manifest, tools)
             require_content(planned, manifest.content_digest)
             self._bind(planned, manifest, tolerant=built is None)
             if lock and self.environment is None:
@@ -244,7 +247,7 @@ class Workspace:
                 return done, None
             filesystem = lru_cache(maxsize=1)(lambda: sources.filesystem(job.locations))
             self._foretell(planned, sources, filesystem, progress)
-            tools = self._tools(job, filesystem, progress, unchanged=sources.require_unchanged)
+            tools = self._tools(job, filesystem, progress, sources)
             built = _built(job, tools)
             try:
                 self.store.check_shards(built.manifest, mode=verify)
@@ -252,17 +255,17 @@ class Workspace:
                 built = _built(job, tools)
             built = _on_record(built, overrides(self.config, self.environment))
             if check:
-                self._check(job, built.manifest, filesystem, progress)
+                self._check(job, built.manifest, tools)
             sources.require_unchanged(job.located)
             progress.phase("publishing")
             self.store.publish_manifest(built.manifest)
             return built.manifest, built
 
-    def _check(self, job: Job, manifest: Manifest, filesystem: Callable[[], Any], progress: Progress) -> None:
+    def _check(self, job: Job, manifest: Manifest, tools: Tools) -> None:
         from coralord_lightning.workspace.checking import require_reproducible
 
-        progress.phase("building once more, to compare")
-        require_reproducible(job, manifest, tools=self._tools(job, filesystem, progress), home=self.config.home)
+        tools.progress.phase("building once more, to compare")
+        require_reproducible(job, manifest, tools=tools, home=self.config.home)
 
     def _foretell(self, planned: Planned, sources: Sources, filesystem: Callable[[], Any], progress: Progress) -> None:
         """Say how much will be fetched, and refuse to fetch more than is allowed."""
@@ -275,19 +278,13 @@ class Workspace:
         require_within(found, self.config.fetch_limit(self._max_fetch(planned.descriptor)), spent=spent)
         progress.fetching(sources.bytes_fetched, spent + found.forecast.bytes_to_fetch)
 
-    def _tools(
-        self,
-        job: Job,
-        filesystem: Callable[[], Any],
-        progress: Progress,
-        *,
-        unchanged: Callable[[Iterable[tuple[SourceFile, Location]]], None] | None = None,
-    ) -> Tools:
+    def _tools(self, job: Job, filesystem: Callable[[], Any], progress: Progress, sources: Sources) -> Tools:
         from coralord_lightning.builder.build import Tools
 
         def open_extractor(job: Job, spill: Path) -> AbstractContextManager[Extractor]:
             from coralord_lightning.builder.extract import open_extractor as opened
 
+            unchanged = sources.require_unchanged
             return opened(job, filesystem=lambda _: filesystem(), spill_dir=spill, unchanged=unchanged)
 
         environment = job.plan.environment
