@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -250,26 +250,36 @@ def test_a_large_parquet_file_is_built_in_windows_that_no_footer_is_read_to_plan
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == ["2", "[]"]
 
 
+def inline(folder: Path, values: Iterable[int]) -> None:
+    """A project whose rows stand in its Croissant file."""
+    shutil.rmtree(folder, ignore_errors=True)
+    project(folder, "csv")
+    body = croissant()
+    fields = [{"@type": "cr:Field", "@id": f"points/{n}", "dataType": "sc:Integer"} for n in ("x", "y")]
+    rows = [{"points/x": n, "points/y": n * 2} for n in values]
+    body["recordSet"][0] |= {"field": fields, "cr:data": rows}
+    (folder / "croissant.json").write_text(json.dumps(body))
+
+
 def test_a_row_that_is_appended_to_many_inline_rows_rebuilds_the_last_slice(tmp_path: Path, space: Workspace) -> None:
     folder = tmp_path / "a"
-
-    def inline(count: int) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        project(folder, "csv")
-        body = croissant()
-        fields = [{"@type": "cr:Field", "@id": f"points/{n}", "dataType": "sc:Integer"} for n in ("x", "y")]
-        rows = [{"points/x": n, "points/y": n * 2} for n in range(count)]
-        body["recordSet"][0] |= {"field": fields, "cr:data": rows}
-        (folder / "croissant.json").write_text(json.dumps(body))
-
-    inline(SLICE_ROWS + 10)
+    inline(folder, range(SLICE_ROWS + 10))
     first = built(space, folder)
-    inline(SLICE_ROWS + 11)
+    inline(folder, range(SLICE_ROWS + 11))
     second = built(space, folder)
 
     assert counts(first) == (2, 0)
     assert counts(second) == (1, 1)
     assert sorted(xs(second, space) + xs(second, space, "val")) == list(range(SLICE_ROWS + 11))
+
+
+def test_slices_of_the_same_rows_are_built_once(tmp_path: Path, space: Workspace) -> None:
+    folder = tmp_path / "a"
+    inline(folder, [7] * 2 * SLICE_ROWS)
+    outcome = built(space, folder, splits={"train": {}})
+
+    assert counts(outcome) == (1, 1)
+    assert xs(outcome, space) == [7] * 2 * SLICE_ROWS
 
 
 def test_what_changed_between_plan_and_build_is_kept_under_no_key(tmp_path: Path, space: Workspace) -> None:

@@ -49,8 +49,9 @@ def build(job: Job, tools: Tools, *, created_at: str) -> Built:
     classes = _classes(job, tools)
     keys = _keys(job, classes)
     tools.progress.phase("looking for finished partitions")
-    records = {key: record for key in keys if (record := tools.store.lookup_partition(key)) is not None}
-    missing = [index for index, key in enumerate(keys) if key not in records]
+    first = {key: index for index, key in reversed(list(enumerate(keys)))}  # slices of the same lines have one key
+    records = {key: record for key in first if (record := tools.store.lookup_partition(key)) is not None}
+    missing = sorted(index for key, index in first.items() if key not in records)
     isolation: Mapping[str, Any] | None = None
     if missing:
         columns = next((record.columns for record in records.values() if record.columns), None)
