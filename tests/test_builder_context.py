@@ -325,3 +325,10 @@ def test_a_dockerfile_that_is_no_text_is_refused(tmp_path):
     (folder / "Dockerfile").write_bytes(b"\xff\xfe")
     with pytest.raises(DescriptorValueError, match="UTF-8"):
         sent(folder)
+
+
+def test_a_store_in_the_context_is_left_out_under_whatever_name_it_is_given(tmp_path):
+    folder = tree(tmp_path / "real", names=("Dockerfile", "store/shard"))
+    (tmp_path / "link").symlink_to(folder)
+    assert sent(folder, never=(tmp_path / "link" / "store",)) == ["Dockerfile"]
+    assert sent(tmp_path / "link", never=(folder / "store",)) == ["Dockerfile"]

@@ -57,7 +57,8 @@ def read_recipe(
         DescriptorValueError: the Dockerfile is no text, or its `.dockerignore` cannot be read.
     """
     text = _read_text(dockerfile, shown)
-    found = sorted(_walk(context, _read_ignore(dockerfile, context), frozenset(map(os.fspath, never))))
+    shut = frozenset(map(os.path.realpath, never))
+    found = sorted(_walk(context, _read_ignore(dockerfile, context), shut))
     _require_small(found, context, max_bytes)
     files = tuple(_sent_file(path, Path(entry), mode, hasher) for path, entry, mode, _ in found)
     return Recipe(dockerfile=shown, text=text, files=files)
@@ -100,7 +101,7 @@ def write_context(stream: IO[bytes], recipe: Recipe, dockerfile: str) -> None:
 
 def _walk(context: Path, ignore: Ignore, never: frozenset[str]) -> Iterator[tuple[str, str, int, int]]:
     """Path in the context, path here, mode and size of each file and link that is sent."""
-    left = [("", os.fspath(context))]
+    left = [("", os.path.realpath(context))]  # no link in it is followed, so that all paths beneath are real
     while left:
         prefix, folder = left.pop()
         try:
