@@ -53,6 +53,7 @@ SAID = {
     "FROM --platform=$BUILDPLATFORM a-${TARGETARCH}\n": ["a-amd64"],
     "FROM a\nONBUILD COPY --from=b / /\n": ["a"],
     "FROM a@sha256:1\n": ["a@sha256:1"],
+    "FROM a AS b\nFROM c\nCOPY --from=\"b\" / /\nCOPY --from='d:1' / /\n": ["a", "c", "d:1"],
 }
 
 

@@ -258,7 +258,9 @@ def _named_sources(instruction: Instruction) -> Iterator[Word]:
     """The values of `--from=` of a COPY, and of `from=` in the mounts of a RUN."""
     for flag in instruction.flags:
         if instruction.keyword == "COPY" and flag.text.startswith("--from="):
-            yield flag.part(len("--from="), len(flag.text))
+            start, end = len("--from="), len(flag.text)
+            quoted = end - start > 2 and flag.text[start] == flag.text[-1] and flag.text[start] in "\"'"
+            yield flag.part(start + 1, end - 1) if quoted else flag.part(start, end)
         elif instruction.keyword == "RUN" and flag.text.startswith("--mount="):
             for found in _MOUNT_FROM.finditer(flag.text):
                 yield flag.part(*found.span("image"))
