@@ -71,12 +71,14 @@ class EnvironmentResolver:
 
     def _locked(self, image: str | None, kept: Mapping[str, Any], pins: LockEntry, *, network: bool) -> EnvironmentPlan:
         """What the lock says, for the engine's own platform where the lock has more than one."""
+        from coralord_lightning.builder.runners.engine_images import without_tag
+
         if pins.tag is None or image != pins.tag.name:
             named = image if image is not None and "@" in image else None
             return EnvironmentPlan(kind="docker", identity=kept, image=named, network=network)
         identity = dict(kept) if not pins.tag.platforms else self._for_platform(kept, pins)
         digest = str(identity["image"])
-        reference = digest if pins.tag.local else f"{_without_tag(image)}@{digest}"
+        reference = digest if pins.tag.local else f"{without_tag(image)}@{digest}"
         return EnvironmentPlan(kind="docker", identity=identity, image=reference, network=network, tag=pins.tag)
 
     def _for_platform(self, kept: Mapping[str, Any], pins: LockEntry) -> dict[str, Any]:
@@ -132,8 +134,3 @@ def _names(image: str | None, kept: Mapping[str, Any], pins: LockEntry) -> bool:
     if pins.tag is not None and image == pins.tag.name:
         return True
     return str(kept.get("image")).removeprefix("sha256:") == image.rpartition("@")[2].removeprefix("sha256:")
-
-
-def _without_tag(name: str) -> str:
-    head, slash, tail = name.rpartition("/")
-    return head + slash + tail.partition(":")[0]
