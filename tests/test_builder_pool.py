@@ -195,6 +195,23 @@ def test_a_second_ctrl_c_while_a_build_ends_leaves_no_worker_behind():
     assert shop.closed == len(shop.hands) == 1
 
 
+def test_what_begins_while_the_pool_ends_is_ended_too():
+    begun, ended = threading.Event(), threading.Event()
+
+    def late(_stack: ExitStack, started: Started) -> Hand:
+        begun.set()
+        while not pool._ending:
+            time.sleep(0.001)
+        started(ended.set)
+        raise BuildError("worker", "was stopped", remedy="again")
+
+    pool = Pool(size=1, open_worker=late, progress=Silence())
+    with pool:
+        pool.put("one")
+        begun.wait()
+    assert ended.is_set()
+
+
 def test_a_ctrl_c_that_leaves_the_pool_locked_does_not_hang():
     shop = Shop()
     pool = shop.pool(2)
