@@ -13,6 +13,9 @@ import pytest
 
 from contained import SAME, TASK, failure, make, quiet, read  # noqa: F401  # a fixture
 from coralord_lightning.builder.runners import watch
+from coralord_lightning.builder.runners.base import Sandbox
+from coralord_lightning.builder.runners.container import container_arguments
+from coralord_lightning.builder.runners.mounts import Mounts
 from coralord_lightning.builder.runners.watch import Allowance, Found, allowance_for, clear, count, judge, overflow
 from coralord_lightning.errors import RunnerError, StoreFullError
 from coralord_lightning.spec.plan import Limits
@@ -232,3 +235,16 @@ def test_clearing_removes_everything_and_nothing_else(tmp_path):
     clear(out)
     assert list(out.iterdir()) == []
     assert (tmp_path / "kept").read_text() == "kept"
+
+
+@pytest.mark.parametrize("volume", ["/", "/./", "/out/sub", "/code/sub/", "/in/../in/x", "/proc", "/sys/fs", "/usr"])
+def test_a_volume_over_our_directories_or_the_system_is_the_images_fault(tmp_path, volume):
+    (tmp_path / "out").mkdir()
+    sandbox = Sandbox(
+        code_dir=tmp_path, in_dir=tmp_path, out_dir=tmp_path / "out", image="sha256:0",
+        file="p.py", function="run", per="batch", params={}, batch_rows=1,
+    )  # fmt: skip
+    mounts, allowance = Mounts(sandbox, user=None), allowance_for(sandbox.out_dir, None)
+    with pytest.raises(RunnerError, match="declares a volume where") as caught:
+        container_arguments(sandbox, mounts, allowance, cpus=1, volumes=[volume])
+    assert caught.value.subject == "environment.image"

@@ -25,6 +25,8 @@ PIDS = 256
 USER = 65534
 _SCRATCH = "noexec,nosuid,nodev,size=1g"
 _NOTHING = "ro,noexec,nosuid,nodev,size=4k"
+_FULL = ("/coral", "/code", "/in", "/out", "/proc", "/sys", "/dev")
+_SYSTEM = ("/", "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64")
 _MOUNTED = ("/coral", "/code", "/in", "/out", "/tmp")  # noqa: S108  # the container's own
 
 
@@ -131,12 +133,23 @@ def isolation_of(
 
 
 def _covered(volumes: Iterable[str]) -> dict[str, str]:
-    """A read-only nothing over every volume of the image that no mount of ours covers anyway."""
+    """A read-only nothing over every volume of the image that no mount of ours covers anyway.
+
+    Raises:
+        RunnerError: one lies where nothing can be covered: in our mounts, or over the system.
+    """
     out = {}
     for volume in volumes:
         path = posixpath.normpath("/" + volume.strip("/"))
         if path == "/dev/shm":  # noqa: S108  # the container's own
             out[path] = f"rw,{_SCRATCH}"
+        elif path in _SYSTEM or path.startswith(tuple(f"{place}/" for place in _FULL)):
+            raise RunnerError(
+                "environment.image",
+                "declares a volume where the pipeline's own directories or the system are",
+                facts={"volume": ascii(volume)},
+                remedy="remove VOLUME from the image's Dockerfile, or use another image",
+            )
         elif path not in _MOUNTED:
             out[path] = _NOTHING
     return out
