@@ -266,3 +266,8 @@ def test_a_build_tells_the_whole_list_to_write(tmp_path):
     edit(folder / "pipeline.py", f"open({str(folder / 'vocab.json')!r})", "open('vocab.json')")
     edit(descriptor, "files: [other.txt]", "files: [other.txt, vocab.json]")
     assert space.ensure(descriptor)
+
+
+def test_a_library_that_looks_at_the_source_of_its_callers_reads_no_undeclared_file(project: Path) -> None:
+    code = "import inspect\nSTACK = inspect.stack(3)\ndef run(batch):\n    return batch\n"
+    run(sandbox_of(project, code, project_dir=Path(__file__).parents[1]))

@@ -32,6 +32,7 @@ from coralord_lightning.errors import PipelineNotFoundError
 
 __all__ = ["LocalRunner", "LocalSession", "identity", "project_of"]
 
+_DRIVERS = (DRIVER.name, "guard.py", "fence.py")
 _OPEN_FILES = 4096
 _WATCHED = "what Python opens is watched; child processes and native code are not"
 
@@ -157,6 +158,7 @@ def _fence(sandbox: Sandbox, project: Path | None) -> dict[str, Any] | None:
     if project is None:
         return None
     own = {str(path.absolute()) for path in (sandbox.code_dir, sandbox.in_dir, sandbox.out_dir)}
+    own |= {str(DRIVER.with_name(name)) for name in _DRIVERS}  # libraries look at the source of who called them
     prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
     packages = {*site.getsitepackages(), site.getusersitepackages(), *sysconfig.get_paths().values()}
     inside = {item for item in prefixes | packages if Path(item) not in (project, Path(os.path.realpath(project)))}

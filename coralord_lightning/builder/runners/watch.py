@@ -153,7 +153,7 @@ def overflow(verdict: Verdict, found: Found, allowance: Allowance, *, label: str
             "written": written,
             "free": f"{_size(found.free_bytes)} on the disk of {out_dir}",
         },
-        remedy="free some space (`coral gc`), or keep the store on a larger disk: --home DIR",
+        remedy="free some space there, or keep the store on a larger disk: --home DIR",
     )
 
 
