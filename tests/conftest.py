@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 NO_ENGINE = "no container engine"
 HOW_TO_GET_AN_ENGINE = "get one with: bash .ci/engine.sh up DIR && source DIR/env"
 
+
 @functools.cache
 def engine_problem() -> str | None:
     """Why no container can be run here; None where one can."""
