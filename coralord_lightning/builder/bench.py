@@ -77,14 +77,11 @@ class Agreement:
             self._columns = self._columns or columns
             return self._columns
 
-    def settle_forms(self, forms: Forms) -> None:
-        """Agree on these too.
-
-        Raises:
-            SourceFormatError: others are agreed on.
-        """
+    def settle_forms(self, forms: Forms) -> bool:
+        """Agree on these, unless others are agreed on; whether they hold."""
         with self._lock:
-            self._forms = merged_forms([self._forms, forms])
+            self._forms = {**forms, **self._forms}
+            return all(self._forms[name] == form for name, form in forms.items())
 
 
 def common_forms(records: Iterable[PartitionRecord]) -> dict[str, Mapping[str, Any]]:
@@ -93,14 +90,9 @@ def common_forms(records: Iterable[PartitionRecord]) -> dict[str, Mapping[str, A
     Raises:
         SourceFormatError: it is not the same.
     """
-    return merged_forms(record.forms for record in records)
-
-
-def merged_forms(every: Iterable[Forms]) -> dict[str, Mapping[str, Any]]:
-    """Forms of several partitions as one; raises SourceFormatError where they differ."""
     forms: dict[str, Mapping[str, Any]] = {}
-    for one in every:
-        for name, form in one.items():
+    for record in records:
+        for name, form in record.forms.items():
             if forms.setdefault(name, form) != form:
                 raise unlike_forms(name, forms[name], form)
     return forms
@@ -177,7 +169,6 @@ class Bench:
         """Build one extracted partition and keep it."""
         parts = {split: self._part(item, split) for split in item.splits}
         forms = {} if self.refiner is None else self.refiner.take_forms()
-        self.shop.agreement.settle_forms(forms)
         record = PartitionRecord(
             key=item.key,
             columns=self.shop.agreement.columns if any(part.num_rows for part in parts.values()) else None,
@@ -211,11 +202,14 @@ class Bench:
 
         from coralord_lightning.builder.refine import Origin
 
-        self.refiner.expect(self.shop.agreement.forms)
         target = source.with_suffix(".refined.arrow")
         origin = Origin(label=label, locate=lambda row: item.locate(split, row))
-        with pa.OSFile(str(source), "rb") as stream, pa.ipc.open_stream(stream) as reader:
-            write_batches(self.refiner.refine(reader, origin), target, watch=self._go_on)
+        settled = False
+        while not settled:  # where another worker's values came first, the second time says which row does not fit
+            self.refiner.expect(self.shop.agreement.forms)
+            with pa.OSFile(str(source), "rb") as stream, pa.ipc.open_stream(stream) as reader:
+                write_batches(self.refiner.refine(reader, origin), target, watch=self._go_on)
+            settled = self.shop.agreement.settle_forms(self.refiner.seen)
         source.unlink()
         return target
 

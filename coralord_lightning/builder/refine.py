@@ -90,6 +90,11 @@ class Refiner:
         """Hold values to what they turned out to be elsewhere."""
         self._forms |= {name: dict(form) for name, form in forms.items()}
 
+    @property
+    def seen(self) -> dict[str, dict[str, Any]]:
+        """What values without a declared shape or rate were since `take_forms`, by field."""
+        return dict(self._seen)
+
     def take_forms(self) -> dict[str, dict[str, Any]]:
         """What values without a declared shape or rate were since the last call, by field."""
         seen, self._seen = self._seen, {}

@@ -59,9 +59,10 @@ def test_a_child_that_left_the_group_does_not_keep_the_build_from_ending(tmp_pat
     assert "[pipeline] before" in run(tmp_path, code)
 
 
-def test_a_long_line_and_one_without_an_end_are_shown(tmp_path: Path) -> None:
+def test_a_long_line_is_cut_and_one_without_an_end_is_shown(tmp_path: Path) -> None:
     lines = run(tmp_path, "def f(batch):\n    print('y' * 200_000)\n    print('end', end='')\n    return batch\n")
-    assert sum(line.count("y") for line in lines) == 200_000
+    assert all(line.count("y") <= 4_000 for line in lines)  # it may have come in pieces, and each is cut
+    assert sum(line.count("y") for line in lines) >= 4_000
     assert lines[-1] == "[pipeline] end"
 
 
