@@ -201,7 +201,9 @@ def test_the_dockerfile_that_is_used_counts_even_where_it_is_not_sent(tmp_path):
 
 
 def test_locks_and_the_store_are_never_sent(tmp_path):
-    folder = tree(tmp_path, names=(*TREE, "coral.lock", ".coral.lock-x1", "src/coral.lock", "store/objects/a"))
+    folder = tree(
+        tmp_path, names=(*TREE, "coral.lock", ".coral.lock-x1", "src/coral.lock", "store/objects/a", ".git/HEAD")
+    )
     assert sent(folder, never=(folder / "store",)) == sorted(TREE)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Digits, coral, listing
+from images import registry_host
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ def test_without_an_engine_both_remedies_are_named(project, filled_home, monkeyp
 
 @pytest.mark.docker
 def test_an_image_that_is_nowhere_is_named(project, filled_home):
-    image = f"coralord/there-is-no-such-image@sha256:{'0' * 64}"
+    image = f"{registry_host()}/there-is-no-such-image@sha256:{'0' * 64}"
     with (project.folder / "digits-docker.yaml").open("a") as stream:
         stream.write(f"environment: {{image: '{image}'}}\n")
     before = listing(filled_home)

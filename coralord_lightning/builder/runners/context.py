@@ -30,6 +30,8 @@ SENT_DOCKERFILE = ".coralord.Dockerfile"
 
 _IGNORE = ".dockerignore"
 _LOCK = "coral.lock"
+_GIT = ".git"
+"""At the root: differs from clone to clone of one commit. BuildKit leaves it out of contexts from git, too."""
 _MTIME = 315532800
 """1980: a zip file, and so a wheel that is built in the image, knows no earlier time."""
 _TOLD = 5
@@ -110,6 +112,8 @@ def _walk(context: Path, ignore: Ignore, never: frozenset[str]) -> Iterator[tupl
             raise _cannot_send(prefix or ".", f"cannot be listed: {error.strerror}") from error
         for entry in entries:
             path = f"{prefix}{entry.name}"
+            if path == _GIT:
+                continue
             out = ignore.leaves_out(path)
             if entry.is_dir(follow_symlinks=False):
                 if entry.path not in never and not (out and not ignore.may_keep_beneath(path)):
