@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -142,7 +143,10 @@ class Admission:
     def _post_mortem(self, label: str, *, in_time: bool) -> CoralError:
         """Why the worker gave no answer; the next file gets a new one."""
         worker = self._worker
-        code = worker.wait(timeout=10) if worker is not None and in_time else None
+        code = None
+        if worker is not None and in_time:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its output and goes on
+                code = worker.wait(timeout=10)
         self._end()
         if code is None:
             return _too_much(label, "took too long")

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 from coralord_lightning.builder.runners.base import Started
 from coralord_lightning.builder.tools import Progress
+from coralord_lightning.errors import BuildError
 from coralord_lightning.spec.manifest import PartitionRecord
 
 __all__ = ["Pool", "Worker"]
@@ -108,7 +109,14 @@ class Pool:
             if self._in_hand > len(self._threads) < self._size:
                 thread = threading.Thread(target=self._work, name=f"coral-worker-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # this machine gives no more threads
+                    raise BuildError(
+                        "workers",
+                        f"cannot be started: {error}",
+                        remedy="coral build … --jobs 1   # or raise `ulimit -u`",
+                    ) from error
             self._changed.notify_all()
 
     def check(self) -> None:
