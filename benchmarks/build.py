@@ -117,9 +117,13 @@ def compare_jobs(folder: Path, runs: int, environment: str) -> None:
         seconds = [measured(busy, jobs)["seconds"] for jobs in (1, 2)]
         ours.append(seconds[0] / seconds[1])
         limits.append(2 * bare(1) / bare(2))
-    print(f"computing pipeline ({environment}): 2 jobs {statistics.median(ours):.2f} times as fast as 1 (target: at least "
-          f"1.7), {', '.join(f'{ratio:.2f}' for ratio in sorted(ours))}; two bare processes on this machine: "
-          f"{statistics.median(limits):.2f}, {', '.join(f'{ratio:.2f}' for ratio in sorted(limits))}")  # fmt: skip
+    print(f"computing pipeline ({environment}): 2 jobs {shown(ours)} times as fast as 1 (target: at least 1.7);")
+    print(f"two bare processes beside one, on this machine now: {shown(limits)}")
+
+
+def shown(ratios: list[float]) -> str:
+    """The median, and all of them."""
+    return f"{statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in sorted(ratios))})"
 
 
 def bare(processes: int) -> float:
