@@ -274,6 +274,8 @@ def test_doctor_fails_where_the_home_cannot_be(tmp_path):
         (["build"], "coral build --help"),
         ([], "coral --help"),
         (["frobnicate"], "coral --help"),
+        (["build", "d.yaml", "--jobs", "0"], "--jobs 2"),
+        (["build", "d.yaml", "--jobs", "x"], "--jobs 2"),
     ],
 )
 def test_wrong_words_are_usage_errors_with_the_likely_right_ones(words, remedy):

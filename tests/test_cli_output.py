@@ -82,6 +82,18 @@ def test_plain_progress_says_each_kind_of_phase_and_repeats_only_now_and_then():
     ]
 
 
+def test_the_time_that_is_left_is_told_from_partitions_alone_not_from_an_image_that_was_built_first():
+    now, err = [0.0], io.StringIO()
+    progress = PlainProgress(err, clock=lambda: now[0])
+    progress.start(11)
+    progress.phase("starting the pipeline's environment")
+    now[0] = 600.0
+    progress.phase("building partition 1 of 11")
+    now[0] = 602.0
+    progress.advance(rows=100, bytes=2_000)
+    assert err.getvalue().splitlines()[-1] == "coral: 1 of 11 partitions, 100 rows, 2 KB, about 20 s left"
+
+
 @pytest.mark.parametrize("no_color", [False, True])
 def test_bars_and_colours_are_for_terminals(tmp_path, no_color):
     digits = Digits.copy_to(tmp_path / "digits")

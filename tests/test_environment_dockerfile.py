@@ -269,8 +269,10 @@ def test_a_failing_step_is_told_with_its_line_and_last_words(project):
     assert "what went wrong" in caught.value.facts["last"]
     assert "code: 3" in caught.value.facts["got"]
     edit(project.folder / "Dockerfile", "RUN echo what", "RUNN echo what")
-    with pytest.raises(RunnerError, match="RUNN"):
+    with pytest.raises(RunnerError, match="RUNN") as caught:
         project.image()
+    assert caught.value.subject.endswith("project/Dockerfile:8")
+    assert "mend" in caught.value.remedy
 
 
 @pytest.mark.docker

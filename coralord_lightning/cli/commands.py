@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from coralord_lightning.cli import report
 from coralord_lightning.cli.output import Output
 from coralord_lightning.cli.progress import progress_for
-from coralord_lightning.errors import UsageError, VersionNotFoundError, nearest
+from coralord_lightning.errors import ConfigError, UsageError, VersionNotFoundError, nearest
 
 if TYPE_CHECKING:
     from coralord_lightning.store import Store
@@ -171,7 +171,7 @@ def _workspace(values: Namespace) -> Workspace:
     from coralord_lightning.workspace import open_workspace
 
     config = load_config(
-        home=values.home, allow_private=values.allow_private or None, jobs=values.jobs, runner=values.runner
+        home=values.home, allow_private=values.allow_private or None, jobs=_jobs(values.jobs), runner=values.runner
     )
     return open_workspace(
         config,
@@ -192,6 +192,15 @@ def _environment(text: str | None) -> Override:
         facts={"got": text},
         remedy="--environment local",
     )
+
+
+def _jobs(text: str | None) -> int | None:
+    from coralord_lightning.config.limits import parse_count
+
+    try:
+        return None if text is None else parse_count(text, subject="--jobs")
+    except ConfigError as error:
+        raise UsageError("--jobs", error.message, facts=error.facts, remedy="--jobs 2") from error
 
 
 def _max_fetch(text: str | None) -> int | None:

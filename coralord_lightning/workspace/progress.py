@@ -28,6 +28,8 @@ class PlainProgress:
         """Say it, if it is news."""
         kind, now = re.sub(r"\d+", "#", text), self._clock()
         if kind not in self._said or now - self._said[kind] >= QUIET_S:
+            if self._partitions == 0 and kind not in self._said:
+                self._begun = now  # what came before, an image's build, says nothing of how long partitions take
             self._said[kind] = now
             print(f"coral: {text}", file=self._err, flush=True)
 
@@ -46,7 +48,7 @@ class PlainProgress:
             return
         self._told = now
         left = (now - self._begun) / self._partitions * (self._total - self._partitions)
-        amount = f"{self._rows:,} rows, {self._bytes / 1e6:,.0f} MB"
+        amount = f"{self._rows:,} rows, {shown_bytes(self._bytes).partition(' (')[0]}"
         text = f"{self._partitions} of {self._total} partitions, {amount}, about {left:.0f} s left"
         print(f"coral: {text}", file=self._err, flush=True)
 

@@ -90,7 +90,7 @@ def build_image(
     tag = image_tag(identity)
     named = ", ".join(dict.fromkeys(base.image for base in dockerfile.bases))
     echo(f"[image] building {tag} from {named or 'scratch'}")
-    with tempfile.TemporaryFile() as context:
+    with tempfile.TemporaryFile() as context, _parse_trouble(recipe, remedy):
         _pack(context, recipe, dockerfile.pinned(images))
         answers = client.api.build(
             fileobj=context,
@@ -162,6 +162,20 @@ def _follow(
             echo(f"[image] {harmless(shown.rstrip(chr(13)))}")
     if failed is not None:
         raise _failed(recipe, failed, line, "\n".join(last), remedy)
+
+
+@contextlib.contextmanager
+def _parse_trouble(recipe: Recipe, remedy: str | None) -> Iterator[None]:
+    """Tell of what an engine finds wrong with a Dockerfile before its first step, with its line."""
+    import docker.errors
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        reason = str(error.explanation or error)
+        if not _PARSED_LINE.search(reason):
+            raise
+        raise _failed(recipe, reason, None, "", remedy) from error
 
 
 def _failed(recipe: Recipe, reason: str, line: int | None, last: str, remedy: str | None) -> CoralError:
