@@ -141,7 +141,9 @@ def test_a_missing_module_in_a_container_is_a_matter_of_the_image(tmp_path):
     assert "environment.image" in error.remedy
 
 
-@pytest.mark.parametrize(("size", "text"), [(4 << 30, "4g"), (3 << 29, "1.5g"), (512 << 20, "512m"), (1000, "1000")])
+@pytest.mark.parametrize(
+    ("size", "text"), [(4 << 30, "4g"), (3 << 29, "1.5g"), (512 << 20, "512m"), (256 * 10**6, "256MB"), (1000, "1000")]
+)
 def test_sizes_are_printed_as_descriptors_take_them(size, text):
     assert format_bytes(size) == text
 

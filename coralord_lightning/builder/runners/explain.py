@@ -41,7 +41,8 @@ def explain(answer: Mapping[str, Any], sandbox: Sandbox, label: str) -> CoralErr
 
 def format_bytes(size: int) -> str:
     """Print a size as `environment.memory` takes it."""
-    for unit, name in ((1 << 30, "g"), (1 << 20, "m"), (1 << 10, "k")):
+    binary, decimal = ((1 << 30, "g"), (1 << 20, "m")), ((10**9, "GB"), (10**6, "MB"))
+    for unit, name in (*binary, *decimal, (1 << 10, "k")):
         if size >= unit and size * 10 % unit == 0:
             return f"{size / unit:g}{name}"
     return str(size)
