@@ -301,12 +301,13 @@ def test_this_machines_platform_is_called_as_docker_does(monkeypatch):
         assert host_platform() == expected
 
 
-def test_another_environment_for_a_try_is_recorded_and_moves_no_lock(tmp_path):
+def test_another_environment_for_a_try_is_recorded_and_takes_neither_lock_nor_name(tmp_path):
     asked = project_with(tmp_path / "project", "registry.example.com/etl:1")
     home = ("--home", tmp_path / "home")
     tried = coral_json("build", asked, "--environment", "local", *home)
     assert tried["built"]
     assert not (asked.parent / "coral.lock").exists()
+    assert open_workspace(Config(home=tmp_path / "home")).store.names() == []
     manifest: Manifest = open_workspace(Config(home=tmp_path / "home")).version(tried["fingerprint"]).manifest
     assert manifest.isolation["environment_from"] == "--environment"
     assert manifest.plan["environment"]["kind"] == "local"

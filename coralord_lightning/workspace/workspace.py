@@ -62,7 +62,7 @@ def open_workspace(
     Args:
         offline: rule the network out.
         max_fetch: bytes that one call may fetch, whatever descriptors say; the site's limit holds all the same.
-        environment: where pipelines run, whatever descriptors say, for a try: no lock is written.
+        environment: where pipelines run, whatever descriptors say, for a try: no name and no lock stands for it.
         crash_point: hears the name of every step that reaches the disk; tests end the process there.
     """
     store = open_store(config.home) if crash_point is None else open_store(config.home, crash_point=crash_point)
@@ -129,7 +129,8 @@ class Workspace:
                     )
                     self._check(planned.job, manifest, tools)
             require_content(planned, manifest.content_digest)
-            self._bind(planned, manifest, tolerant=built is None)
+            if self.environment is None:  # a try takes no name, and moves no lock
+                self._bind(planned, manifest, tolerant=built is None)
             if lock and self.environment is None:
                 write_entry(planned, manifest.content_digest, move=False)
             return Outcome(
