@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from coralord_lightning.spec.statistics import FieldStatistics
+    from coralord_lightning.stream.batches import Collate
+    from coralord_lightning.stream.feed import Feed
     from coralord_lightning.stream.loader import CoralLoader
     from coralord_lightning.workspace.planning import DescriptorLike
 
@@ -59,7 +61,7 @@ def load(
         CoralError: the descriptor, its data or its pipeline cannot be used; the error says what to do.
     """
     version = resolve(descriptor, home=home, base_dir=base_dir, update=update, build=build, pin=pin, verify=verify)
-    return Dataset(version)
+    return Dataset(version, verify=verify)
 
 
 def resolve(
@@ -90,10 +92,12 @@ class Dataset:
 
     Args:
         version: fingerprint, content_digest, num_rows, splits, schema, created_at, plan.
+        verify: "read" checks the bytes of a shard whenever it is opened.
     """
 
-    def __init__(self, version: Version) -> None:
+    def __init__(self, version: Version, *, verify: Verify = "stat") -> None:
         self.version = version
+        self._verify = verify
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{name}: {rows}" for name, rows in self.version.splits.items())
@@ -118,9 +122,7 @@ class Dataset:
         """
         import pyarrow as pa
 
-        from coralord_lightning.stream.loader import open_maps
-
-        maps = open_maps(self.version.manifest, self.version.home, split)
+        maps = self._feed(split).maps
         return pa.Table.from_batches(list(maps.batches()), schema=maps.schema)
 
     def loader(
@@ -135,22 +137,37 @@ class Dataset:
         drop_last: bool = False,
         batch_as: Sequence[str] | None = None,
         transform: Callable[[Any], Any] | None = None,
+        collate: Collate | None = None,
         pin_memory: bool = False,
         num_workers: int = 0,
+        lanes: int = 1,
+        skip: Sequence[Sequence[int]] | None = None,
+        resume_batch: Literal["rebatch"] | None = None,
+        weights: str | None = None,
+        epoch_size: int | None = None,
     ) -> CoralLoader:
         """Batches of one split for one rank: dict[field, Tensor], or tuples with `batch_as`.
 
         Args:
             batch_size: rows in a batch of one rank; the global batch has batch_size * world_size.
-            shuffle: True or "full" permutes all rows in each epoch, by (content digest, seed, epoch).
+            shuffle: True or "full" permutes all rows in each epoch, by (content digest, seed, epoch); "block" permutes
+                blocks of about 4 MiB and mixes the rows of 64 to 127 blocks: for data larger than memory.
             drop_last: leave out the rows that fill no global batch.
             transform: called with each batch, a dict, before `batch_as`.
+            collate: lists of different lengths: "pad", "offsets" or "rows"; or a function of a list of rows.
+            num_workers: processes that run `transform`.
+            lanes: runs of rows that each global batch takes equal parts of, so that a node reads only some of them.
+            skip: (start, stop) of steps to leave out, counted over the whole run from 0.
+            resume_batch: "rebatch": a saved state may go on inside an epoch with global batches of another size.
+            weights: a column that rows are drawn by, with replacement; `epoch_size` of them in an epoch.
         Raises:
             SplitNotFoundError: the version has no such split.
-            UnknownFieldError: `batch_as` names no field.
-            BatchError: a field can be neither tensor nor list.
+            UnknownFieldError: `batch_as` or `weights` names no field.
+            BatchError: a field has no form in a batch.
+            UsageError: an option means nothing here.
         """
-        from coralord_lightning.stream.loader import CoralLoader, LoaderOptions
+        from coralord_lightning.stream.loader import CoralLoader
+        from coralord_lightning.stream.options import LoaderOptions
 
         options = LoaderOptions(
             batch_size=batch_size,
@@ -161,10 +178,16 @@ class Dataset:
             drop_last=drop_last,
             batch_as=batch_as,
             transform=transform,
+            collate=collate,
             pin_memory=pin_memory,
             num_workers=num_workers,
+            lanes=lanes,
+            skip=skip,
+            resume_batch=resume_batch,
+            weights=weights,
+            epoch_size=epoch_size,
         )
-        return CoralLoader(self.version.manifest, self.version.home, split, options)
+        return CoralLoader(self._feed(split), options)
 
     def rows(
         self,
@@ -177,29 +200,48 @@ class Dataset:
         shuffle: bool | Literal["full", "block"] = True,
         world_size: int = 1,
         drop_last: bool = False,
+        lanes: int = 1,
+        skip: Sequence[Sequence[int]] | None = None,
+        weights: str | None = None,
+        epoch_size: int | None = None,
     ) -> npt.NDArray[np.int64]:
         """Which rows a step sees, over all ranks and without padding, in the order of the ranks.
 
         Args:
             step: batches after the beginning of `epoch`; it may lie in a later epoch.
+            batch_size: and all others as in `loader`.
         Returns:
             int64[rows], row numbers as in `table(split)`.
         Raises:
             UsageError: the split has no batch, or a number is out of range.
         """
-        options = {"seed": seed, "shuffle": shuffle, "world_size": world_size, "drop_last": drop_last}
-        loader = self.loader(split, batch_size=batch_size, **options)  # type: ignore[arg-type]  # a mapping forgets its types
-        for name, value in {"step": step, "epoch": epoch}.items():
-            if value < 0:
-                raise UsageError(name, "counts from 0", facts={"got": repr(value)}, remedy=f"{name}=0 or more")
-        if len(loader) == 0:
-            raise UsageError(
-                "step", f"split '{split}' has no batch of {batch_size} rows", remedy="a smaller batch_size"
-            )
-        later, step = divmod(step, len(loader))
-        start = step * loader.layout.global_batch
-        stop = min(start + loader.layout.global_batch, loader.order.num_rows)
-        return loader.order.rows(start, stop, epoch=epoch + later)
+        from coralord_lightning.stream.options import LoaderOptions, recipe_of
+        from coralord_lightning.stream.replay import rows_of_step
+        from coralord_lightning.stream.state import Chapter, LoaderState, Position
+
+        if epoch < 0:
+            raise UsageError("epoch", "counts from 0", facts={"got": repr(epoch)}, remedy="epoch=0 or more")
+        options = LoaderOptions(
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            world_size=world_size,
+            drop_last=drop_last,
+            lanes=lanes,
+            skip=skip,
+            weights=weights,
+            epoch_size=epoch_size,
+        )
+        options.require_valid()
+        feed = self._feed(split)
+        chapter = Chapter(since=Position(epoch=epoch), recipe=recipe_of(feed, options))
+        cumulated = None if weights is None else feed.cumulate(weights)
+        return rows_of_step(LoaderState(sources=feed.sources, chapters=(chapter,)), step, cumulated=cumulated).rows
+
+    def _feed(self, split: str) -> Feed:
+        from coralord_lightning.stream.feed import split_feed
+
+        return split_feed(self.version.manifest, self.version.home, split, self._verify)
 
     def to_hf(self, split: str) -> datasets.Dataset:
         """One split as a Hugging Face dataset over the same memory-mapped files, without a copy.
@@ -207,8 +249,6 @@ class Dataset:
         Raises:
             UsageError: Hugging Face datasets is not installed.
         """
-        from coralord_lightning.stream.loader import open_maps
-
         try:
             import datasets
             from datasets.table import InMemoryTable
@@ -216,7 +256,7 @@ class Dataset:
             raise UsageError(
                 "to_hf", "needs Hugging Face datasets", remedy="pip install 'coralord-lightning[hf]'"
             ) from error
-        maps = open_maps(self.version.manifest, self.version.home, split)
+        maps = self._feed(split).maps
         if len(maps) == 0:
             return datasets.Dataset(InMemoryTable(maps.schema.empty_table()))
         list(maps.batches())  # a damaged shard is our error, not an Arrow exception

@@ -18,12 +18,13 @@ from coralord_lightning.errors import (
     BatchError,
     CoralWarning,
     DataVersionMismatchError,
-    NotYetSupportedError,
     SplitNotFoundError,
     UnknownFieldError,
     UsageError,
 )
-from coralord_lightning.stream.loader import CoralLoader, LoaderOptions
+from coralord_lightning.stream.feed import split_feed
+from coralord_lightning.stream.loader import CoralLoader
+from coralord_lightning.stream.options import LoaderOptions
 from coralord_lightning.stream.state import MARKER, saved_state
 from hand_built import CONTENT_DIGEST, FINGERPRINT, write_manifest
 
@@ -44,7 +45,9 @@ def example_loader(home: Path, num_rows: int = 20, *, changes: Any = None, **opt
         folder.mkdir()
         write_manifest(folder, {"train": rows_table(num_rows)})
     manifest = write_manifest(folder, {"train": rows_table(num_rows)}, **(changes or {}))
-    return CoralLoader(manifest, folder, "train", LoaderOptions(**{"batch_size": 4, "shuffle": True} | options))
+    return CoralLoader(
+        split_feed(manifest, folder, "train"), LoaderOptions(**{"batch_size": 4, "shuffle": True} | options)
+    )
 
 
 def ids(batches: Any) -> list[list[int]]:
@@ -115,7 +118,8 @@ def test_any_world_has_equal_batches_and_sees_each_row_once(
 def empty_loader(home: Path, batch_size: int, rank: int, world_size: int) -> CoralLoader:
     manifest = write_manifest(home, {"train": rows_table(0)})
     return CoralLoader(
-        manifest, home, "train", LoaderOptions(batch_size=batch_size, rank=rank, world_size=world_size, shuffle=True)
+        split_feed(manifest, home, "train"),
+        LoaderOptions(batch_size=batch_size, rank=rank, world_size=world_size, shuffle=True),
     )
 
 
@@ -148,8 +152,14 @@ def test_state_is_the_same_for_every_rank_and_resumes_on_another_number_of_ranks
         next(iter(loader))
     states = [loader.state_dict() for loader in two]
     assert states[0] == states[1] == {
-        "format": 1, "fingerprint": FINGERPRINT, "content_digest": CONTENT_DIGEST, "epoch": 0, "global_samples": 8,
-        "seed": 0, "shuffle": "full", "lanes": 1, "global_batch": 8,
+        "format": 2, "fingerprint": FINGERPRINT, "content_digest": CONTENT_DIGEST, "epoch": 0, "global_samples": 8,
+        "batches": 1, "step": 1, "num_rows": 20, "seed": 0, "shuffle": "full", "global_batch": 8, "lanes": 1,
+        "block_rows": 0, "drop_last": False, "skip": [], "limit": None, "weights": None,
+        "sources": [{
+            "fingerprint": FINGERPRINT, "content_digest": CONTENT_DIGEST, "num_rows": 20, "split": "train",
+            "name": None, "weight": None,
+        }],
+        "since": {"epoch": 0, "global_samples": 0, "batches": 0, "step": 0}, "chapters": [],
     }  # fmt: skip
 
     one = example_loader(home, batch_size=8)
@@ -222,8 +232,12 @@ def test_state_of_the_same_values_under_another_fingerprint_is_taken(home: Path)
 @pytest.mark.parametrize(
     ("options", "subject", "remedy"),
     [
-        ({"batch_size": 5}, "global_batch", "global_batch_size=4, or batch_size=4 with 1 process(es)"),
-        ({"world_size": 3}, "global_batch", "global_batch_size=4"),
+        (
+            {"batch_size": 5},
+            "global_batch",
+            'global_batch_size=4, or batch_size=4 with 1 process(es); or resume_batch="rebatch"',
+        ),
+        ({"world_size": 3}, "global_batch", 'global_batch_size=4; or resume_batch="rebatch"'),
         ({"seed": 9}, "seed", "seed=0"),
         ({"shuffle": False}, "shuffle", "shuffle='full'"),
     ],
@@ -242,7 +256,7 @@ def test_another_order_cannot_be_resumed_within_an_epoch(
     example_loader(home, **options).load_state_dict(fresh)
 
 
-@pytest.mark.parametrize("state", [{}, {"format": 2}, {"format": 1, "epoch": "x"}])
+@pytest.mark.parametrize("state", [{}, {"format": 1}, {"format": 2, "epoch": "x"}])
 def test_what_is_no_state_is_refused(home: Path, state: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="is not one that this release can resume"):
         example_loader(home).load_state_dict(state)
@@ -280,7 +294,7 @@ def test_unknown_names_are_refused_with_the_nearest(home: Path) -> None:
 
     manifest = write_manifest(home, {"train": rows_table(3), "val": rows_table(2)})
     with pytest.raises(SplitNotFoundError) as unknown:
-        CoralLoader(manifest, home, "vall", LoaderOptions(batch_size=1))
+        CoralLoader(split_feed(manifest, home, "vall"), LoaderOptions(batch_size=1))
     assert "'val'" in unknown.value.remedy
 
 
@@ -301,9 +315,9 @@ def test_a_field_called_is_padding_clashes_only_where_padding_is(home: Path, tmp
     table = pa.table({"is_padding": np.arange(5)})
     manifest = write_manifest(tmp_path, {"train": table})
 
-    assert len(CoralLoader(manifest, tmp_path, "train", LoaderOptions(batch_size=4))) == 2
+    assert len(CoralLoader(split_feed(manifest, tmp_path, "train"), LoaderOptions(batch_size=4))) == 2
     with pytest.raises(UsageError, match="needs that name"):
-        CoralLoader(manifest, tmp_path, "train", LoaderOptions(batch_size=4, world_size=2))
+        CoralLoader(split_feed(manifest, tmp_path, "train"), LoaderOptions(batch_size=4, world_size=2))
 
 
 @pytest.mark.parametrize(
@@ -319,8 +333,15 @@ def test_a_field_called_is_padding_clashes_only_where_padding_is(home: Path, tmp
         ({"shuffle": "ful"}, UsageError),
         ({"batch_as": "row"}, UsageError),
         ({"num_workers": -1}, UsageError),
-        ({"num_workers": 2}, NotYetSupportedError),
-        ({"shuffle": "block"}, NotYetSupportedError),
+        ({"lanes": 3}, UsageError),
+        ({"collate": "pads"}, UsageError),
+        ({"skip": [(3, 3)]}, UsageError),
+        ({"skip": [3]}, UsageError),
+        ({"skip": [(0, 5)]}, UsageError),
+        ({"resume_batch": "re"}, UsageError),
+        ({"weights": "row", "shuffle": False}, UsageError),
+        ({"weights": "name"}, UsageError),
+        ({"epoch_size": 10}, UsageError),
     ],
 )
 def test_options_that_nothing_can_mean_are_refused(home: Path, options: dict[str, Any], error: type[Exception]) -> None:

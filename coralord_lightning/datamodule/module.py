@@ -25,7 +25,9 @@ from coralord_lightning.errors import (
     VersionNotFoundError,
 )
 from coralord_lightning.spec.descriptor import SubsetDescriptor
-from coralord_lightning.stream.loader import CoralLoader, LoaderOptions, require_batches
+from coralord_lightning.stream.feed import split_feed
+from coralord_lightning.stream.loader import CoralLoader, require_batches
+from coralord_lightning.stream.options import LoaderOptions
 from coralord_lightning.stream.ranks import Report, agree, are_connected, tell_failure
 from coralord_lightning.stream.state import MARKER, Position, saved_state
 from coralord_lightning.tracking import log_version, require_key_is_free
@@ -353,7 +355,8 @@ class CoralDataModule(LightningDataModule):
             transform=self._transforms.get(split),
             **changes,
         )
-        return CoralLoader(self._version.manifest, self._version.home, split, options)
+        verify = self._resolving["verify"]
+        return CoralLoader(split_feed(self._version.manifest, self._version.home, split, verify), options)
 
     def _live_loader(self) -> CoralLoader | None:
         """The loader that the Trainer reads; anyone may have asked for further ones."""

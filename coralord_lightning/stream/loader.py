@@ -3,140 +3,81 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from coralord_lightning.errors import (
-    BatchError,
-    CoralWarning,
-    NotYetSupportedError,
-    SplitNotFoundError,
-    UsageError,
-    nearest,
-)
-from coralord_lightning.spec.columns import arrow_schema
-from coralord_lightning.spec.manifest import Manifest
-from coralord_lightning.stream.gather import Gatherer, require_fields
-from coralord_lightning.stream.order import BatchLayout, Order, Rows
-from coralord_lightning.stream.shards import ShardMaps
-from coralord_lightning.stream.state import LoaderState, Position
+from coralord_lightning.errors import CoralWarning, UsageError
+from coralord_lightning.stream.batches import PADDING, batch_maker
+from coralord_lightning.stream.gather import CHUNK_BYTES
+from coralord_lightning.stream.options import LoaderOptions, recipe_of
+from coralord_lightning.stream.state import Chapter, LoaderState, Position
 
 if TYPE_CHECKING:
+    from coralord_lightning.stream.feed import Feed
+    from coralord_lightning.stream.layout import BatchLayout, EpochLayout
+    from coralord_lightning.stream.order import Order
+    from coralord_lightning.stream.recipe import Recipe
     from coralord_lightning.stream.sampler import ShuffledOrder, StoredOrder
 
-__all__ = ["PADDING", "CoralLoader", "LoaderOptions", "open_maps", "require_batches", "require_split"]
+__all__ = ["CoralLoader", "require_batches"]
 
-Transform = Callable[[Any], Any]
-
-PADDING = "is_padding"
-"""The field that marks wrapped rows, bool[batch], in every batch of a padded epoch."""
-
-_ROWS_AT_ONCE = 8192  # permuted in one go, so that small batches do not pay for numpy's calls
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoaderOptions:
-    """How a split is handed out.
-
-    Args:
-        batch_size: rows in a batch of one rank.
-        shuffle: False keeps the stored order, True or "full" permutes all rows in each epoch.
-        drop_last: leave out the rows that fill no global batch.
-        batch_as: names; batches are tuples in that order instead of dicts. "is_padding" may be among them.
-        transform: called with each batch, a dict, before `batch_as`.
-        pin_memory: page-locked tensors, where there is an accelerator.
-        num_workers: 0.
-    """
-
-    batch_size: int
-    shuffle: bool | str = False
-    seed: int = 0
-    rank: int = 0
-    world_size: int = 1
-    drop_last: bool = False
-    batch_as: Sequence[str] | None = None
-    transform: Transform | None = None
-    pin_memory: bool = False
-    num_workers: int = 0
-
-    def require_valid(self) -> None:
-        """Refuse what no loader can mean.
-
-        Raises:
-            UsageError: a number is out of range or of another kind.
-            NotYetSupportedError: `shuffle="block"`, workers.
-        """
-        for name, least in {"batch_size": 1, "world_size": 1, "rank": 0, "num_workers": 0}.items():
-            _require_int(name, getattr(self, name), least)
-        _require_int("seed", self.seed, None)
-        if self.rank >= self.world_size:
-            raise _usage("rank", f"{self.rank} of {self.world_size}", f"rank=0 … rank={self.world_size - 1}")
-        if self.shuffle not in (False, True, "full", "block"):
-            raise _usage("shuffle", repr(self.shuffle), "shuffle=True or shuffle=False")
-        if isinstance(self.batch_as, str):
-            raise _usage("batch_as", repr(self.batch_as), f"batch_as=[{self.batch_as!r}]")
-        if self.shuffle == "block":
-            raise _not_yet("shuffle", "block", "shuffle=True")
-        if self.num_workers:
-            raise _not_yet("num_workers", self.num_workers, "num_workers=0; gathering needs no workers")
+_ROWS_AT_ONCE = 32768  # ordered in one go, so that small batches do not pay for numpy's calls
 
 
 class CoralLoader:
-    """Batches of one split, in the order that (content digest, seed, epoch) gives, for one rank.
+    """Batches of a feed, in the order that (content digest, seed, epoch) gives, for one rank.
 
     Iterating yields one epoch; the next iteration yields the next one. `sampler.set_epoch(e)` says which comes next;
     `state_dict()` says where it stands, the same for every rank, and `load_state_dict()` goes on exactly there.
+
+    Raises:
+        UsageError: the options mean nothing for these rows.
+        UnknownFieldError: a name in them is no field.
+        BatchError: a field has no form in a batch.
     """
 
     batch_sampler: None = None
     """Lightning asks for it wherever there is a `sampler`."""
 
-    def __init__(self, manifest: Manifest, home: Path, split: str, options: LoaderOptions) -> None:
+    def __init__(self, feed: Feed, options: LoaderOptions) -> None:
         options.require_valid()
-        require_split(split, manifest)
         self.options = options
-        self.fingerprint = manifest.fingerprint
-        self.order = Order(
-            num_rows=manifest.rows_of(split),
-            content_digest=manifest.content_digest,
-            seed=options.seed,
-            shuffle="full" if options.shuffle else False,
-        )
-        self.layout = BatchLayout(
-            num_rows=self.order.num_rows,
-            global_batch=options.batch_size * options.world_size,
-            world_size=options.world_size,
-            drop_last=options.drop_last,
-        )
-        known = [column.name for column in manifest.columns]
-        self._mark = self.layout.is_padded or PADDING in (options.batch_as or ())
-        if self._mark and PADDING in known:
-            raise UsageError(
-                PADDING,
-                "is a field of the dataset, and this epoch needs that name for the rows that fill the last batch",
-                remedy="drop_last=True, or call the field something else",
-            )
-        self._gatherer = Gatherer(
-            open_maps(manifest, home, split),
-            fields=self._fields(known),
-            split=split,
+        self.feed = feed
+        recipe = recipe_of(feed, options)
+        self._cumulated = None if options.weights is None else feed.cumulate(options.weights)
+        self._state = LoaderState(sources=feed.sources, chapters=(Chapter(since=Position(), recipe=recipe),))
+        self._follow(recipe)
+        self._maker = batch_maker(
+            feed,
+            marked=self.layout.is_padded or PADDING in (options.batch_as or ()),
+            batch_as=options.batch_as,
+            transform=options.transform,
+            collate=options.collate,
             pin_memory=options.pin_memory and _accelerated(),
         )
         self._position = Position()
         self._begun = False
 
     @property
+    def fingerprint(self) -> str:
+        """Of what is read."""
+        return " + ".join(source.fingerprint for source in self.feed.sources)
+
+    @property
     def sampler(self) -> ShuffledOrder | StoredOrder:
         """What Lightning and DistributedSampler's users call `set_epoch` on."""
         from coralord_lightning.stream.sampler import ShuffledOrder, StoredOrder
 
-        if self.order.shuffle:
+        if self.recipe.shuffle:
             return ShuffledOrder(self.set_epoch)
         return StoredOrder(range(self.order.num_rows), self.set_epoch)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What makes the sequence that is read, besides the rows."""
+        return self._state.recipe
 
     @property
     def position(self) -> Position:
@@ -144,8 +85,8 @@ class CoralLoader:
         return self._position
 
     def __len__(self) -> int:
-        """Batches in a whole epoch, the same on every rank."""
-        return self.layout.num_batches
+        """Batches in the epoch that the run stands in, the same on every rank; those that are over count too."""
+        return self._position.batches + self._layout(self._position).num_batches
 
     def __iter__(self) -> Iterator[Any]:
         # A generator: nothing happens before the first `next`, so that a mere `iter()` starts no epoch.
@@ -154,12 +95,19 @@ class CoralLoader:
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next; a loaded position within that same epoch is kept."""
         if self._begun or epoch != self._position.epoch:
-            self._position = Position(epoch=epoch)
-            self._begun = False
+            self._jump(Position(epoch=epoch, step=self._position.step))
+
+    def limit_batches(self, batches: int | None) -> None:
+        """Say that whoever iterates leaves each epoch after so many batches, so that the state tells the next epoch."""
+        if batches is not None and batches >= self.layout.num_batches:
+            batches = None
+        self._state = replace(self._state, position=self._position).go_on(replace(self.recipe, limit=batches))
+        if self._is_over(self._position):
+            self._position, self._begun = self._position.next_epoch(), False
 
     def state_dict(self) -> dict[str, Any]:
         """Where the run stands, in plain values that hold for any rank."""
-        return self._state(self._position).to_json()
+        return replace(self._state, position=self._position).to_json()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where another loader stood.
@@ -169,79 +117,76 @@ class CoralLoader:
             UsageError: it stood inside an epoch of another order or other global batches.
         """
         saved = LoaderState.from_json(state)
-        saved.require_fits(self._state(self._position), world_size=self.options.world_size)
-        self._position = saved.position
-        self._begun = False
+        rebatch = self.options.resume_batch == "rebatch"
+        resumed = saved.resumed_by(self._state, world_size=self.options.world_size, rebatch=rebatch)
+        self._state, self._position, self._begun = resumed, resumed.position, False
+        self._follow(resumed.recipe)
+        if self._layout(self._position).is_padded:  # the rest of an epoch may need it where a whole one does not
+            self._maker = replace(self._maker, marked=True)
 
-    def _state(self, position: Position) -> LoaderState:
-        return LoaderState(
-            fingerprint=self.fingerprint,
-            content_digest=self.order.content_digest,
-            position=position,
-            seed=self.order.seed,
-            shuffle=self.order.shuffle,
-            global_batch=self.layout.global_batch,
-        )
+    def _follow(self, recipe: Recipe) -> None:
+        self.order: Order = recipe.order(self.feed.sources, self._cumulated)
+        self.layout: BatchLayout = recipe.layout(self.options.world_size)
+
+    def _layout(self, position: Position) -> EpochLayout:
+        return self.recipe.epoch(self.layout, position.epoch, position.global_samples)
+
+    def _is_over(self, position: Position) -> bool:
+        return self.recipe.limit is not None and position.batches >= self.recipe.limit
+
+    def _jump(self, position: Position) -> None:
+        """Go to another epoch than the sequence comes to; `state_dict` keeps that it was so."""
+        self._state = replace(self._state, position=self._position).jump(position)
+        self._position, self._begun = position, False
 
     def _epoch(self) -> Iterator[Any]:
-        start = Position(epoch=self._position.epoch + 1) if self._begun else self._position
-        step = start.global_samples // self.layout.global_batch
-        while step < len(self):
-            for rows, padding in self._chunk(start.epoch, step):
-                batch = self._batch(rows, padding)
-                step += 1
-                # Counted when handed out, never when computed ahead; a finished epoch is the next one's beginning.
-                self._begun = step < len(self)
-                self._position = (
-                    Position(epoch=start.epoch, global_samples=step * self.layout.global_batch)
-                    if self._begun
-                    else Position(epoch=start.epoch + 1)
-                )
-                yield batch
+        if self._begun:  # the last one was left early
+            self._jump(self._position.next_epoch())
+        start = self._position
+        layout = self._layout(start)
+        self.feed.maps.check()
+        with closing(self._chunks(start.epoch, layout)) as chunks:
+            step = 0
+            for chunk in chunks:
+                for batch in chunk:
+                    done = self._maker.finish(batch)
+                    step += 1
+                    # Counted when handed out, never when computed ahead.
+                    self._advance(start, layout, step)
+                    yield done
 
-    def _chunk(self, epoch: int, step: int) -> Iterator[tuple[Rows, Any]]:
-        """Rows and padding of the next batches from `step` on, their order computed at once."""
-        count = max(1, _ROWS_AT_ONCE // self.options.batch_size)
-        steps = range(step, min(step + count, len(self)))
-        positions = [self.layout.positions(number, self.options.rank) for number in steps]
-        ends = np.cumsum([len(part) for part in positions])[:-1]
-        flat = np.concatenate(positions)
-        rows = self.order.at(epoch, flat % max(self.order.num_rows, 1))
-        return zip(np.split(rows, ends), np.split(flat >= self.order.num_rows, ends), strict=True)
+    def _advance(self, start: Position, layout: EpochLayout, step: int) -> None:
+        """Stand after so many batches since `start`; a finished epoch is the next one's beginning."""
+        over = layout.end_of(step - 1)
+        self._position = Position(
+            epoch=start.epoch, global_samples=over or 0, batches=start.batches + step, step=start.step + step
+        )
+        self._begun = over is not None and not self._is_over(self._position)
+        if not self._begun:
+            self._position = self._position.next_epoch()
 
-    def _batch(self, rows: Rows, padding: Any) -> Any:
-        batch: Any = self._gatherer.gather(rows)
-        if self._mark:
-            import torch
-
-            batch[PADDING] = torch.from_numpy(padding.copy())
-        if self.options.transform is not None:
-            batch = self.options.transform(batch)
-        if self.options.batch_as is None:
-            return batch
-        if not isinstance(batch, Mapping):
-            raise BatchError(
-                "transform",
-                "must return a dict where batch_as is given",
-                facts={"got": type(batch).__name__},
-                remedy="return a dict from the transform, or leave batch_as out",
-            )
-        require_fields(self.options.batch_as, list(batch), subject="batch_as")
-        return tuple(batch[name] for name in self.options.batch_as)
-
-    def _fields(self, known: Sequence[str]) -> Sequence[str]:
-        """Which columns to gather: all that a transform may want, else only those that `batch_as` names."""
-        wanted = self.options.batch_as
-        if wanted is None or self.options.transform is not None:
-            return known
-        require_fields(wanted, [*known, PADDING], subject="batch_as")
-        return list(dict.fromkeys(name for name in wanted if name != PADDING))
+    def _chunks(self, epoch: int, layout: EpochLayout) -> Generator[list[dict[str, Any]]]:
+        """Batches, gathered several at once; few at first, so that the first comes soon."""
+        ordered = max(1, _ROWS_AT_ONCE // self.options.batch_size)
+        gathered = max(1, CHUNK_BYTES // (self._maker.gatherer.row_bytes * self.options.batch_size))
+        first, count = 0, 1
+        while first < layout.num_batches:
+            last = min(first + count, layout.num_batches)
+            taken = layout.take(first, last, self.options.rank)
+            rows = self.order.at(epoch, taken.positions)
+            for sizes, part in _parts(taken.sizes, min(gathered, count)):
+                yield self._maker.gather(rows[part], sizes, taken.is_padding[part])
+            first, count = last, min(2 * count, ordered)
 
 
-def open_maps(manifest: Manifest, home: Path, split: str) -> ShardMaps:
-    """The shards of a split as one run of rows; maps nothing yet."""
-    require_split(split, manifest)
-    return ShardMaps(home, manifest.shards(split), arrow_schema(manifest.columns))
+def _parts(sizes: Sequence[int], count: int) -> Iterator[tuple[Sequence[int], slice]]:
+    """So many batches at once, and where their rows lie."""
+    start = 0
+    for first in range(0, len(sizes), count):
+        some = sizes[first : first + count]
+        stop = start + sum(some)
+        yield some, slice(start, stop)
+        start = stop
 
 
 def require_batches(loader: CoralLoader, split: str) -> None:
@@ -260,23 +205,6 @@ def require_batches(loader: CoralLoader, split: str) -> None:
         )
 
 
-def require_split(split: str, manifest: Manifest) -> None:
-    """Refuse a split that the version has not.
-
-    Raises:
-        SplitNotFoundError: with the nearest split's name.
-    """
-    if split in manifest.splits:
-        return
-    near = nearest(split, manifest.splits)
-    raise SplitNotFoundError(
-        split,
-        "is no split of this version",
-        facts={"splits": ", ".join(manifest.splits)},
-        remedy=f"write '{near}'" if near else "name one of these splits, or add it under `splits:`",
-    )
-
-
 def _accelerated() -> bool:
     import torch
 
@@ -284,19 +212,3 @@ def _accelerated() -> bool:
         return True
     warnings.warn("pin_memory=True has no effect without a CUDA device", CoralWarning, stacklevel=4)
     return False
-
-
-def _require_int(name: str, value: object, least: int | None) -> None:
-    if isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least):
-        return
-    raise _usage(name, repr(value), f"{name}={least or 0}" + ("" if least is None else " or more"))
-
-
-def _usage(name: str, got: str, remedy: str) -> UsageError:
-    return UsageError(name, "has a value that no loader can use", facts={"got": got}, remedy=remedy)
-
-
-def _not_yet(name: str, value: object, remedy: str) -> NotYetSupportedError:
-    return NotYetSupportedError(
-        name, "is documented, but not in this release yet", facts={"got": repr(value)}, remedy=remedy
-    )

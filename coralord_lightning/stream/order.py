@@ -1,182 +1,214 @@
-"""Owns which row stands at which position of an epoch, and which rank reads it; pure arithmetic, never touches data.
+"""Owns which row stands at which position of an epoch; pure arithmetic, never knows ranks or batches, or touches data.
 
-An epoch is one keyed permutation of [0, num_rows), computed at any positions in O(1) memory: a generalised Feistel
-network over Z_a x Z_b with a * b >= num_rows, and cycle walking for the few values beyond. Mixed radix stays flat for
-every number of rows, where a power-of-two domain walks up to half its values.
+`Order` is the contract; `SplitOrder` is the order of one split. `mixing` has those of several splits, and of weights.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_ROWS", "ORDER_FORMAT", "BatchLayout", "Order", "Permutation", "RankBatch", "Shuffle"]
+from coralord_lightning.stream.permutation import Permutation, Rows
 
-Shuffle = Literal[False, "full"]
-Rows = npt.NDArray[np.int64]
-_Words = npt.NDArray[np.uint64]
+__all__ = [
+    "BLOCK_BYTES",
+    "ORDER_FORMAT",
+    "WINDOW_BLOCKS",
+    "Order",
+    "Shuffle",
+    "SplitOrder",
+    "Window",
+    "block_rows_for",
+    "lane_starts",
+]
 
-ORDER_FORMAT = 1
+Shuffle = Literal[False, "full", "block"]
+
+ORDER_FORMAT = 2
 """Goes up when the same key would give another order; it is part of the key and of saved state."""
 
-MAX_ROWS = 2**62
-_ROUNDS = 8
-_ROUNDS_SMALL, _SMALL = 24, 4096  # few rows need more rounds before pairs are flat, and cost nothing
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
+BLOCK_BYTES = 4 * 2**20
+"""About so much lies in one block of `shuffle="block"`: enough that a disk reads it at its full rate."""
+
+WINDOW_BLOCKS = 64
+"""So many blocks, or up to twice as many, are mixed with each other by `shuffle="block"`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permutation:
-    """A keyed bijection of [0, num_rows) onto itself.
+class Order(Protocol):
+    """Rows by position: a plain function of values, the same on every machine."""
 
-    Args:
-        num_rows: 0 <= num_rows <= MAX_ROWS.
-        keys: one 64-bit key a round.
-    """
+    @property
+    def num_rows(self) -> int:
+        """Positions in an epoch."""
+        ...
 
-    num_rows: int
-    keys: tuple[int, ...]
-
-    @classmethod
-    def keyed(cls, num_rows: int, key: str) -> Permutation:
-        """The permutation that a text names."""
-        rounds = _ROUNDS_SMALL if num_rows < _SMALL else _ROUNDS
-        words = np.frombuffer(hashlib.shake_256(key.encode()).digest(8 * rounds), dtype="<u8")
-        return cls(num_rows=num_rows, keys=tuple(int(word) for word in words))
-
-    def at(self, positions: Rows) -> Rows:
-        """The values at these positions.
+    def at(self, epoch: int, positions: Rows) -> Rows:
+        """The rows at these positions of an epoch.
 
         Args:
-            positions: int64, any shape, each in [0, num_rows).
+            positions: int64[n], each in [0, num_rows).
         """
-        values = self._feistel(positions.astype(np.uint64))
-        beyond = np.flatnonzero(values >= np.uint64(self.num_rows))
-        while beyond.size:
-            # Every cycle through the domain comes back to a value below num_rows, so this ends.
-            values.flat[beyond] = self._feistel(values.flat[beyond])
-            beyond = beyond[values.flat[beyond] >= np.uint64(self.num_rows)]
-        return values.view(np.int64)
-
-    def _feistel(self, values: _Words) -> _Words:
-        rows = max(self.num_rows, 1)
-        height = math.isqrt(rows - 1) + 1
-        width = -(-rows // height)
-        left = values // np.uint64(width)
-        right = values - left * np.uint64(width)
-        for number, key in enumerate(self.keys):
-            if number % 2 == 0:
-                left = _add_modulo(left, _draw(right, key, height), height)
-            else:
-                right = _add_modulo(right, _draw(left, key, width), width)
-        return left * np.uint64(width) + right
-
-
-def _draw(values: _Words, key: int, bound: int) -> _Words:
-    """One number in [0, bound) for each value: the splitmix64 finaliser, scaled by its upper half (bound < 2**32)."""
-    mixed = values * _GOLDEN
-    mixed += np.uint64(key)
-    mixed ^= mixed >> np.uint64(30)
-    mixed *= _MIX_1
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= _MIX_2
-    mixed >>= np.uint64(32)
-    mixed *= np.uint64(bound)
-    mixed >>= np.uint64(32)
-    return mixed
-
-
-def _add_modulo(values: _Words, addend: _Words, bound: int) -> _Words:
-    addend += values
-    addend -= np.uint64(bound) * (addend >= np.uint64(bound))
-    return addend
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """The canonical order of a split in every epoch: f(content digest, seed, epoch), whoever reads it.
+class Window:
+    """Positions that `shuffle="block"` mixes with each other, and where their rows lie.
 
     Args:
-        shuffle: "full" permutes all rows anew in each epoch; False keeps them as they are stored.
+        ranges: (first row, row after the last) of each block, in the order of the permuted blocks.
+    """
+
+    start: int
+    stop: int
+    ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitOrder:
+    """The canonical order of a split in every epoch: f(content digest, seed, epoch, lanes, block_rows), whoever reads.
+
+    Args:
+        shuffle: "full" permutes all rows anew in each epoch; "block" permutes blocks of neighbouring rows, and the rows
+            of each window of blocks; False keeps them as they are stored.
+        lanes: into so many equal runs of rows a split is cut, each with an order of its own. Position p counts through
+            the first lane, then through the second, and so on.
+        block_rows: rows in a block of "block".
     """
 
     num_rows: int
     content_digest: str
     seed: int = 0
     shuffle: Shuffle = "full"
+    lanes: int = 1
+    block_rows: int = 0
 
-    def permutation(self, epoch: int) -> Permutation:
-        """The permutation of one epoch."""
-        key = f"coralord order {ORDER_FORMAT}\n{self.content_digest}\n{self.seed}\n{epoch}"
-        return Permutation.keyed(self.num_rows, key)
+    def at(self, epoch: int, positions: Rows, *, repeat: int = 0) -> Rows:
+        """The rows at these positions of an epoch; a `repeat` is a further permutation of the same epoch."""
+        if not self.shuffle:
+            return positions
+        if self.lanes == 1:
+            return self._lane_at(0, epoch, repeat, positions)
+        starts = lane_starts(self.num_rows, self.lanes)
+        lanes = np.searchsorted(starts, positions, side="right") - 1
+        rows = np.empty_like(positions)
+        for lane in np.unique(lanes):
+            chosen = np.flatnonzero(lanes == lane)
+            rows[chosen] = self._lane_at(int(lane), epoch, repeat, positions[chosen] - starts[lane]) + starts[lane]
+        return rows
 
-    def at(self, epoch: int, positions: Rows) -> Rows:
-        """The rows at these positions of an epoch; the shape is kept."""
-        return self.permutation(epoch).at(positions) if self.shuffle else positions
+    def windows(self, epoch: int, lane: int = 0) -> Iterator[Window]:
+        """The windows of a lane in the order of its positions, where `shuffle` is "block"; for reading ahead."""
+        start = int(lane_starts(self.num_rows, self.lanes)[lane])
+        return (
+            Window(
+                start=start + window.start,
+                stop=start + window.stop,
+                ranges=tuple((start + first, start + stop) for first, stop in window.ranges),
+            )
+            for window in self._blocks(lane, epoch, 0).windows()
+        )
 
-    def rows(self, start: int, stop: int, *, epoch: int = 0) -> Rows:
-        """The rows at positions start to stop of an epoch, 0 <= start <= stop <= num_rows."""
-        return self.at(epoch, np.arange(start, stop, dtype=np.int64))
+    def _lane_at(self, lane: int, epoch: int, repeat: int, positions: Rows) -> Rows:
+        if self.shuffle == "block":
+            return self._blocks(lane, epoch, repeat).at(positions)
+        return Permutation.keyed(self._lane_rows(lane), self._key(lane, epoch, repeat)).at(positions)
 
-    def batch_rows(self, layout: BatchLayout, *, epoch: int, step: int, rank: int) -> RankBatch:
-        """What one rank reads in one step of an epoch.
+    def _blocks(self, lane: int, epoch: int, repeat: int) -> _Blocks:
+        key = f"{self._key(lane, epoch, repeat)}\n{self.block_rows}"
+        return _Blocks.keyed(self._lane_rows(lane), self.block_rows, key)
 
-        Args:
-            step: 0 <= step < layout.num_batches.
-        """
-        positions = layout.positions(step, rank)
-        padding = positions >= self.num_rows if layout.is_padded else None
-        return RankBatch(rows=self.at(epoch, positions % max(self.num_rows, 1)), is_padding=padding)
+    def _lane_rows(self, lane: int) -> int:
+        each, rest = divmod(self.num_rows, self.lanes)
+        return each + (lane < rest)
+
+    def _key(self, lane: int, epoch: int, repeat: int) -> str:
+        return (
+            f"coralord order {ORDER_FORMAT}\n{self.content_digest}\n{self.seed}\n{epoch}\n{repeat}\n{lane}/{self.lanes}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankBatch:
-    """Rows of one batch, and which of them only fill it up (None: the epoch has no padding)."""
+class _Blocks:
+    """The block shuffle of one lane: its rows in a circle, cut into blocks from a drawn row on.
 
-    rows: Rows
-    is_padding: npt.NDArray[np.bool_] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchLayout:
-    """How an epoch is cut into global batches and these into equal slices, one a rank.
-
-    The last global batch may be short. With `drop_last` it is left out; otherwise it is filled with rows from the
-    start of the epoch until every rank has equally many, and those are marked as padding.
-
-    Args:
-        global_batch: rows in one step over all ranks; a multiple of world_size.
+    What is left over by the full blocks is another run of rows in each epoch, and comes in the last window.
     """
 
     num_rows: int
-    global_batch: int
-    world_size: int = 1
-    drop_last: bool = False
+    block_rows: int
+    turn: int
+    order: Permutation
+    key: str
+
+    @classmethod
+    def keyed(cls, num_rows: int, block_rows: int, key: str) -> _Blocks:
+        turn = int(Permutation.keyed(max(num_rows, 1), f"{key}\nturn").at(np.zeros(1, np.int64))[0])
+        order = Permutation.keyed(num_rows // block_rows, f"{key}\nblocks")
+        return cls(num_rows=num_rows, block_rows=block_rows, turn=turn, order=order, key=key)
 
     @property
-    def num_batches(self) -> int:
-        """Batches in an epoch, the same number for every rank."""
-        full, tail = divmod(self.num_rows, self.global_batch)
-        return full + (1 if tail and not self.drop_last else 0)
+    def num_windows(self) -> int:
+        return max(self.order.num_rows // WINDOW_BLOCKS, 1)
 
-    @property
-    def is_padded(self) -> bool:
-        """Whether the last batch must be filled up."""
-        return not self.drop_last and self.num_rows % self.global_batch % self.world_size != 0
+    def bounds(self, window: int) -> tuple[int, int]:
+        """The positions of a window."""
+        blocks, last = self.order.num_rows, self.num_windows - 1
+        stop = self.num_rows if window == last else (window + 1) * blocks // self.num_windows * self.block_rows
+        return window * blocks // self.num_windows * self.block_rows, stop
 
-    def positions(self, step: int, rank: int) -> Rows:
-        """The positions of a rank's slice; those from num_rows on are padding and wrap round.
+    def at(self, positions: Rows) -> Rows:
+        rows = np.empty_like(positions)
+        places = np.minimum(positions // self.block_rows, max(self.order.num_rows - 1, 0))
+        windows = ((places + 1) * self.num_windows - 1) // max(self.order.num_rows, 1)
+        for window in np.unique(windows):
+            start, stop = self.bounds(int(window))
+            chosen = windows == window
+            mixed = Permutation.keyed(stop - start, f"{self.key}\nwindow {window}").at(positions[chosen] - start)
+            rows[chosen] = self._rows(mixed + start)
+        return rows
 
-        Returns:
-            int64[rows of this rank in this step].
-        """
-        start = step * self.global_batch
-        share = -(-min(self.global_batch, self.num_rows - start) // self.world_size)
-        return np.arange(start + rank * share, start + (rank + 1) * share, dtype=np.int64)
+    def windows(self) -> Iterator[Window]:
+        for window in range(self.num_windows if self.num_rows else 0):
+            start, stop = self.bounds(window)
+            firsts = np.arange(start, stop, self.block_rows, dtype=np.int64)
+            runs = [(int(row), self.block_rows) for row in self._rows(firsts)]
+            if stop == self.num_rows and self.num_rows % self.block_rows:
+                runs[-1] = (runs[-1][0], self.num_rows % self.block_rows)
+            yield Window(start=start, stop=stop, ranges=tuple(self._ranges(runs)))
+
+    def _ranges(self, runs: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        for row, count in runs:
+            yield row, min(row + count, self.num_rows)
+            if row + count > self.num_rows:  # round the circle
+                yield 0, row + count - self.num_rows
+
+    def _rows(self, slots: Rows) -> Rows:
+        """Where the permuted blocks lie: slot -> row."""
+        places = slots // self.block_rows
+        full = places < self.order.num_rows
+        rows = slots.copy()
+        rows[full] += (self.order.at(places[full]) - places[full]) * self.block_rows
+        return (rows + self.turn) % self.num_rows
+
+
+def lane_starts(num_rows: int, lanes: int) -> npt.NDArray[np.int64]:
+    """The first row of each lane, and the row after the last: int64[lanes + 1]; the first lanes may have one more."""
+    each, rest = divmod(num_rows, lanes)
+    sizes = np.full(lanes, each, np.int64)
+    sizes[:rest] += 1
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
+def block_rows_for(num_rows: int, size_bytes: int) -> int:
+    """Rows in a block: the power of two that comes nearest to BLOCK_BYTES, so that the layout of shards hardly counts.
+
+    Args:
+        size_bytes: of all rows.
+    """
+    wanted = BLOCK_BYTES * max(num_rows, 1) / max(size_bytes, 1)
+    return int(2 ** max(round(float(np.log2(wanted))), 0))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coralord_lightning.errors import DataVersionMismatchError, UsageError
-from coralord_lightning.stream.order import ORDER_FORMAT, Shuffle
+from coralord_lightning.stream.order import ORDER_FORMAT
+from coralord_lightning.stream.recipe import Recipe, SourceFacts, content_digest_of
 
-__all__ = ["MARKER", "LoaderState", "Position", "saved_state"]
+__all__ = ["MARKER", "Chapter", "LoaderState", "Position", "saved_state"]
 
 MARKER = "coralord_state"
 """The key that tells our state from others' in a checkpoint; its value is the format."""
@@ -20,38 +21,86 @@ class Position:
     """The next sample of a run.
 
     Args:
-        global_samples: rows of this epoch handed out, over all ranks; a multiple of the global batch.
+        global_samples: samples of this epoch that are over, over all ranks.
+        batches: handed out in this epoch.
+        step: batches handed out in the whole run.
     """
 
     epoch: int = 0
     global_samples: int = 0
+    batches: int = 0
+    step: int = 0
+
+    def next_epoch(self) -> Position:
+        """The beginning of the epoch after this one."""
+        return Position(epoch=self.epoch + 1, step=self.step)
+
+    def to_json(self) -> dict[str, Any]:
+        """In plain values."""
+        return {
+            "epoch": self.epoch, "global_samples": self.global_samples, "batches": self.batches, "step": self.step
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Position:
+        """Raises KeyError, TypeError or ValueError where it is none."""
+        position = cls(**{name: int(value[name]) for name in ("epoch", "global_samples", "batches", "step")})
+        if min(position.epoch, position.global_samples, position.batches, position.step) < 0:
+            raise ValueError(f"{position} counts below 0")
+        return position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chapter:
+    """A part of a run that went on regularly, with one recipe, from a position on."""
+
+    since: Position
+    recipe: Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderState:
-    """A position, and everything that it means something against."""
+    """A position, everything that it means something against, and how the run came there.
 
-    fingerprint: str
-    content_digest: str
+    Args:
+        sources: one split, or those of a mixture.
+        chapters: at least one; the last is the one that goes on.
+    """
+
+    sources: tuple[SourceFacts, ...]
+    chapters: tuple[Chapter, ...]
     position: Position = field(default_factory=Position)
-    seed: int
-    shuffle: Shuffle
-    global_batch: int
-    lanes: int = 1
-    format: int = ORDER_FORMAT
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the chapter that goes on."""
+        return self.chapters[-1].recipe
+
+    def go_on(self, recipe: Recipe) -> LoaderState:
+        """The same position with another recipe; the same recipe goes on with the same chapter."""
+        if recipe == self.recipe:
+            return self
+        begun = self.chapters if self.chapters[-1].since != self.position else self.chapters[:-1]
+        return replace(self, chapters=(*begun, Chapter(since=self.position, recipe=recipe)))
+
+    def jump(self, position: Position) -> LoaderState:
+        """Another position, with the same recipe, than the sequence would come to from this one."""
+        begun = self.chapters if self.chapters[-1].since != self.position else self.chapters[:-1]
+        return replace(self, position=position, chapters=(*begun, Chapter(since=position, recipe=self.recipe)))
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a checkpoint."""
         return {
-            "format": self.format,
-            "fingerprint": self.fingerprint,
-            "content_digest": self.content_digest,
-            "epoch": self.position.epoch,
-            "global_samples": self.position.global_samples,
-            "seed": self.seed,
-            "shuffle": self.shuffle,
-            "lanes": self.lanes,
-            "global_batch": self.global_batch,
+            "format": ORDER_FORMAT,
+            "fingerprint": " + ".join(source.fingerprint for source in self.sources),
+            "content_digest": content_digest_of(self.sources),
+            **self.position.to_json(),
+            **self.recipe.to_json(),
+            "sources": [source.to_json() for source in self.sources],
+            "since": self.chapters[-1].since.to_json(),
+            "chapters": [
+                {"since": chapter.since.to_json(), **chapter.recipe.to_json()} for chapter in self.chapters[:-1]
+            ],
         }
 
     @classmethod
@@ -64,16 +113,16 @@ class LoaderState:
         try:
             if value["format"] != ORDER_FORMAT:
                 raise ValueError(f"format {value['format']}; this release reads {ORDER_FORMAT}")
+            chapters = [*value["chapters"], {**value, "since": value["since"]}]
             return cls(
-                fingerprint=str(value["fingerprint"]),
-                content_digest=str(value["content_digest"]),
-                position=Position(epoch=int(value["epoch"]), global_samples=int(value["global_samples"])),
-                seed=int(value["seed"]),
-                shuffle="full" if value["shuffle"] else False,
-                global_batch=int(value["global_batch"]),
-                lanes=int(value["lanes"]),
+                sources=tuple(SourceFacts.from_json(source) for source in value["sources"]),
+                chapters=tuple(
+                    Chapter(since=Position.from_json(chapter["since"]), recipe=Recipe.from_json(chapter))
+                    for chapter in chapters
+                ),
+                position=Position.from_json(value),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(
                 "loader state",
                 "is not one that this release can resume",
@@ -81,40 +130,63 @@ class LoaderState:
                 remedy="load the state_dict() of a CoralLoader, or start without it",
             ) from error
 
-    def require_fits(self, live: LoaderState, *, world_size: int) -> None:
-        """Refuse to resume this state in a loader that would go on with other samples.
+    def resumed_by(self, live: LoaderState, *, world_size: int, rebatch: bool = False) -> LoaderState:
+        """The state of a live loader that goes on where this one, the saved one, stood.
 
         Args:
-            live: the state of that loader.
+            live: of a loader that has not begun.
+            rebatch: whether global batches of another size may go on within an epoch.
         Raises:
             DataVersionMismatchError: the data are other.
             UsageError: inside an epoch, the order or the global batches are other.
         """
-        if self.content_digest != live.content_digest:
-            raise DataVersionMismatchError(
-                "saved state",
-                "belongs to other data than what is loaded",
-                facts={"saved": self.fingerprint, "loaded": live.fingerprint},
-                remedy=f'pin="{self.fingerprint}"     # in CoralDataModule(…) or load(…): the data of the saved run',
-            )
-        if self.position.global_samples == 0:
-            return  # at the beginning of an epoch any order may follow
-        for name in ("seed", "shuffle", "global_batch", "lanes"):
-            saved, loaded = getattr(self, name), getattr(live, name)
-            if saved != loaded:
-                raise UsageError(
-                    name,
-                    f"the saved run stood inside epoch {self.position.epoch} with another value",
-                    facts={"saved": saved, "loaded": loaded},
-                    remedy=_remedy(name, saved, world_size),
-                )
+        saved, mine = content_digest_of(self.sources), content_digest_of(live.sources)
+        if saved != mine:
+            raise _mismatch(self, live)
+        recipe = self._merged(live.recipe)
+        if self.position.global_samples:  # at the beginning of an epoch any order may follow
+            for name in ("seed", "shuffle", "global_batch", "lanes", "weights", "num_rows"):
+                if getattr(self.recipe, name) != getattr(recipe, name) and not (name == "global_batch" and rebatch):
+                    raise _other(self, recipe, name, world_size)
+        return replace(self, sources=live.sources).go_on(recipe)
+
+    def _merged(self, mine: Recipe) -> Recipe:
+        """The live recipe, with what a saved run hands on to it."""
+        spans = (*self.recipe.skip, *(span for span in mine.skip if span not in self.recipe.skip))
+        same_blocks = mine.shuffle == "block" == self.recipe.shuffle
+        return replace(mine, skip=spans, block_rows=self.recipe.block_rows if same_blocks else mine.block_rows)
+
+
+def _mismatch(saved: LoaderState, live: LoaderState) -> DataVersionMismatchError:
+    facts = {
+        word: " + ".join(source.fingerprint for source in state.sources)
+        for word, state in (("saved", saved), ("loaded", live))
+    }
+    pin = f'pin="{facts["saved"]}"     # in CoralDataModule(…) or load(…): the data of the saved run'
+    if len(saved.sources) > 1:
+        pins = ", ".join(f'"{source.name}": {{"pin": "{source.fingerprint}", …}}' for source in saved.sources)
+        pin = f"mixture={{{pins}}}     # the data of the saved run"
+    return DataVersionMismatchError("saved state", "belongs to other data than what is loaded", facts=facts, remedy=pin)
+
+
+def _other(saved: LoaderState, recipe: Recipe, name: str, world_size: int) -> UsageError:
+    was, now = getattr(saved.recipe, name), getattr(recipe, name)
+    return UsageError(
+        name,
+        f"the saved run stood inside epoch {saved.position.epoch} with another value",
+        facts={"saved": was, "loaded": now},
+        remedy=_remedy(name, was, world_size),
+    )
 
 
 def _remedy(name: str, saved: object, world_size: int) -> str:
+    if name == "num_rows":
+        return f"epoch_size={saved}"
     if name != "global_batch":
         return f"{name}={saved!r}"
     per_rank, rest = divmod(int(str(saved)), world_size)
-    return f"global_batch_size={saved}" + ("" if rest else f", or batch_size={per_rank} with {world_size} process(es)")
+    same = f"global_batch_size={saved}" + ("" if rest else f", or batch_size={per_rank} with {world_size} process(es)")
+    return f'{same}; or resume_batch="rebatch"'
 
 
 def saved_state(checkpoint: object) -> Mapping[str, Any] | None:

@@ -1,0 +1,113 @@
+"""Owns what is done to rows until they are the batch that a user gets; picklable, never decides which rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from coralord_lightning.errors import BatchError, UsageError
+from coralord_lightning.stream.gather import Gatherer, fields_of, require_fields
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from coralord_lightning.stream.feed import Feed
+    from coralord_lightning.stream.permutation import Rows
+
+__all__ = ["PADDING", "BatchMaker", "Collate", "Transform", "batch_maker"]
+
+Transform = Callable[[Any], Any]
+Collate = Literal["pad", "offsets", "rows"] | Callable[[list[dict[str, Any]]], Any]
+
+PADDING = "is_padding"
+"""The field that marks wrapped rows, bool[batch], in every batch of a padded epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchMaker:
+    """Gathers rows, and finishes batches with what the user gave.
+
+    Args:
+        marked: whether batches say which of their rows are padding.
+        collate: called with a batch as a list of rows, each a dict of values without the batch dimension.
+    """
+
+    gatherer: Gatherer
+    marked: bool
+    batch_as: tuple[str, ...] | None
+    transform: Transform | None
+    collate: Callable[[list[dict[str, Any]]], Any] | None
+
+    def gather(self, rows: Rows, sizes: Sequence[int], padding: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
+        """Several batches as they are stored; rows and padding of all of them behind each other."""
+        batches = self.gatherer.gather_many(rows, sizes)
+        if self.marked:
+            import torch
+
+            start = 0
+            for batch, size in zip(batches, sizes, strict=True):
+                batch[PADDING] = torch.from_numpy(padding[start : start + size].copy())
+                start += size
+        return batches
+
+    def finish(self, batch: dict[str, Any]) -> Any:
+        """What the user gets of one batch: collated, transformed, as a tuple."""
+        done: Any = batch if self.collate is None else self.collate(_as_rows(batch))
+        if self.transform is not None:
+            done = self.transform(done)
+        if self.batch_as is None:
+            return done
+        if not isinstance(done, Mapping):
+            name = "collate" if self.transform is None else "transform"
+            raise BatchError(
+                name,
+                "must return a dict where batch_as is given",
+                facts={"got": type(done).__name__},
+                remedy=f"return a dict from the {name}, or leave batch_as out",
+            )
+        require_fields(self.batch_as, list(done), subject="batch_as")
+        return tuple(done[name] for name in self.batch_as)
+
+
+def batch_maker(
+    feed: Feed,
+    *,
+    marked: bool,
+    batch_as: Sequence[str] | None,
+    transform: Transform | None,
+    collate: Collate | None,
+    pin_memory: bool,
+) -> BatchMaker:
+    """Make the maker of a feed's batches.
+
+    Raises:
+        UnknownFieldError: `batch_as` names no field.
+        UsageError: a field has the name that padding needs, or `collate` is nothing that collates.
+        BatchError: a field has no form in a batch.
+    """
+    if marked and PADDING in feed.fields:
+        raise UsageError(
+            PADDING,
+            "is a field of the dataset, and this epoch needs that name for the rows that fill the last batch",
+            remedy="drop_last=True, or call the field something else",
+        )
+    form: Any = "rows" if callable(collate) else collate
+    needed: Sequence[str] = feed.fields
+    if batch_as is not None and transform is None and not callable(collate):
+        needed = fields_of(batch_as, feed.maps.schema, form)
+    gatherer = Gatherer(feed.maps, fields=needed, split=feed.split, pin_memory=pin_memory, collate=form)
+    if batch_as is not None and transform is None and not callable(collate):
+        require_fields(batch_as, [*gatherer.names, *feed.fields, PADDING], subject="batch_as")
+    return BatchMaker(
+        gatherer=gatherer,
+        marked=marked,
+        batch_as=None if batch_as is None else tuple(batch_as),
+        transform=transform,
+        collate=collate if callable(collate) else None,
+    )
+
+
+def _as_rows(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
