@@ -54,7 +54,9 @@ def test_torch_is_where_it_belongs(name):
     assert f"coralord_lightning.{name}" in MODULES
 
 
-@pytest.mark.parametrize("argv", [("status", "digits/digits.yaml"), ("build", "digits/digits.yaml"), ("list",)])
+@pytest.mark.parametrize(
+    "argv", [("status", "digits/digits.yaml"), ("build", "digits/digits.yaml"), ("list",), ("verify", "--deep")]
+)
 def test_a_hit_on_the_command_line_imports_nothing_heavy(built_digits, argv):
     modules = _python(built_digits, _main(*argv))
     assert not set(HEAVY) & set(modules)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ __all__ = ["COMMANDS"]
 
 OK = 0
 STALE = 3
+INTEGRITY = 4
+
+_NOTHING = "nothing is built here yet; next: coral build DESCRIPTOR"
 
 
 def describe(values: Namespace, output: Output) -> int:
@@ -126,6 +130,24 @@ def show(values: Namespace, output: Output) -> int:
     return OK
 
 
+def verify(values: Namespace, output: Output) -> int:
+    """`coral verify [FP…]`."""
+    from coralord_lightning.cli.progress import watch_for
+    from coralord_lightning.versions.verify import verify as verified
+
+    store = _workspace(values).store
+    options = f"--home {shlex.quote(values.home)}" if values.home else ""
+    with watch_for(output) as watch:
+        found = verified(store, values.fingerprints, deep=values.deep, options=options, watch=watch)
+    if output.json:
+        output.value([item.to_json() for item in found])
+    elif found:
+        output.text(*report.verified_lines(found, deep=values.deep))
+    else:
+        output.note(_NOTHING)
+    return OK if all(item.ok for item in found) else INTEGRITY
+
+
 def query(values: Namespace, output: Output) -> int:
     """`coral query SQL`."""
     result = _workspace(values).store.query(values.sql)
@@ -152,7 +174,7 @@ def _entries(store: Store, output: Output, sql: str) -> int:
     elif result.rows:
         output.records(report.ENTRY_HEAD, report.entry_rows(result))
     else:
-        output.note("nothing is built here yet; next: coral build DESCRIPTOR")
+        output.note(_NOTHING)
     return OK
 
 
@@ -227,6 +249,7 @@ COMMANDS: Mapping[str, Callable[[Namespace, Output], int]] = {
     "list": list_,
     "log": log,
     "show": show,
+    "verify": verify,
     "query": query,
     "doctor": doctor,
 }

@@ -141,6 +141,19 @@ COMMANDS: Mapping[str, Command] = {
             arguments=(_argument("fingerprint", metavar="FINGERPRINT", help="a fingerprint, or its first digits"),),
         ),
         Command(
+            name="verify",
+            summary="whether versions are whole; exit 4 where a file is damaged",
+            arguments=(
+                _argument(
+                    "fingerprints",
+                    metavar="FINGERPRINT",
+                    nargs="*",
+                    help="fingerprints, or their first digits; else every version in the store",
+                ),
+                _flag("--deep", text="read every byte; else presence and sizes of shards, and manifests"),
+            ),
+        ),
+        Command(
             name="query",
             summary="SQL over the catalog: entries, shards, sources, pins, runs",
             arguments=(_argument("sql", metavar="SQL", help='e.g. "select name, num_rows from entries"'),),
@@ -190,7 +203,7 @@ def _unknown(prog: str, kind: str, word: str, known: list[str]) -> UsageError:
 
 def _defaults() -> argparse.Namespace:
     flags: tuple[str, ...] = ("json", "quiet", "debug", "offline", "locked", "allow_private")
-    flags += ("explain", "exit_code", "dry_run", "force", "validate", "check")
+    flags += ("explain", "exit_code", "dry_run", "force", "validate", "check", "deep")
     return argparse.Namespace(
         home=None, max_fetch=None, jobs=None, runner=None, environment=None, **dict.fromkeys(flags, False)
     )

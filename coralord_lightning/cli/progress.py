@@ -1,7 +1,9 @@
-"""Shows how a build goes, on standard error: a bar on a terminal, a plain line now and then elsewhere."""
+"""Shows how far work is, on standard error: a bar on a terminal; of a build, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from coralord_lightning.cli.output import Output, count, size
@@ -9,8 +11,9 @@ from coralord_lightning.workspace.progress import PlainProgress, Silence
 
 if TYPE_CHECKING:
     from coralord_lightning.builder.build import Progress
+    from coralord_lightning.versions.verify import Watch
 
-__all__ = ["RichProgress", "progress_for"]
+__all__ = ["RichProgress", "progress_for", "watch_for"]
 
 
 def progress_for(output: Output) -> Progress:
@@ -83,3 +86,33 @@ class RichProgress:
         )
         self._task = self._bar.add_task("", total=None, amount="")
         self._bar.start()
+
+
+@contextlib.contextmanager
+def watch_for(output: Output) -> Iterator[Watch | None]:
+    """A bar over bytes while something is read, on a terminal; nothing elsewhere."""
+    if output.quiet or not output.err.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=output.err), transient=True) as bar:
+        yield _Bytes(bar)
+
+
+class _Bytes:
+    """A bar over bytes; `rich` locks it, so that threads may call it."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None)
+
+    def start(self, total_bytes: int) -> None:
+        """Know how much there is."""
+        self._bar.update(self._task, total=total_bytes)
+
+    def advance(self, count: int) -> None:
+        """Count what was read."""
+        self._bar.advance(self._task, count)

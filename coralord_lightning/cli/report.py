@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from coralord_lightning.store import QueryResult
     from coralord_lightning.versions.status import Status
     from coralord_lightning.versions.update import LockChange
+    from coralord_lightning.versions.verify import Verified
     from coralord_lightning.workspace import Outcome, Version
     from coralord_lightning.workspace.describe import Described
     from coralord_lightning.workspace.foresight import Foreseen
@@ -187,6 +188,21 @@ def version_lines(version: Version) -> list[str]:
     if environment := plan.get("environment"):
         values["environment"] = _environment(environment)
     return [version.fingerprint, *pairs(values)]
+
+
+def verified_lines(found: Sequence[Verified], *, deep: bool) -> list[str]:
+    """One line a version; of a damaged one, each file with what is wrong and what mends it."""
+    lines = []
+    for item in found:
+        whose = "(unknown)" if item.fingerprint is None else item.fingerprint[:SHORT]
+        looked = f"{_number(item.num_files, 'file')}, {size(item.size_bytes)}" + ("" if deep else ", bytes not read")
+        said = looked if item.ok else f"{len(item.damaged)} damaged"
+        lines.append(f"{'ok  ' if item.ok else 'FAIL'}  {whose:<{SHORT}}  {said}")
+        for damage in item.damaged:
+            lines.extend(
+                (f"      {cell(damage.path)}", f"        {cell(damage.what)}", f"        try: {damage.remedy}")
+            )
+    return lines
 
 
 def finding_lines(findings: Sequence[Finding]) -> list[str]:

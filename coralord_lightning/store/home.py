@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from coralord_lightning.store.query import QueryResult
 
 __all__ = ["Store", "open_store"]
+
+_VALUE = "descriptor"
+"""The origin of a descriptor that was no file, which no command can name."""
 
 
 def open_store(
@@ -56,22 +60,24 @@ class Store:
 
     # -- versions ------------------------------------------------------------------------------------------------
 
-    def read_manifest(self, fingerprint: str) -> Manifest | None:
+    def read_manifest(self, fingerprint: str, mode: Literal["stat", "read"] = "stat") -> Manifest | None:
         """The manifest of a version; None where there is none.
 
+        Args:
+            mode: "read" requires every byte to be as it was written, those that change no value among them.
         Raises:
             ManifestCorruptError: it is damaged.
         """
-        return self._records.read_manifest(fingerprint)
+        return self._records.read_manifest(fingerprint, mode)
 
-    def require_manifest(self, prefix: str) -> Manifest:
-        """The manifest of the one version whose fingerprint begins so.
+    def require_manifest(self, prefix: str, mode: Literal["stat", "read"] = "stat") -> Manifest:
+        """The manifest of the one version whose fingerprint begins so; `mode` as in `read_manifest`.
 
         Raises:
             VersionNotFoundError: none does, or several do.
             ManifestCorruptError: it is damaged.
         """
-        return self._records.require_manifest(prefix)
+        return self._records.require_manifest(prefix, mode)
 
     def publish_manifest(self, manifest: Manifest) -> None:
         """Make a version visible, once all its shards are kept. Again with the same content: fine.
@@ -99,7 +105,7 @@ class Store:
         Raises:
             ShardMissingError: one is gone or damaged; the remedy builds it again.
         """
-        self._objects.check(manifest.shards(), mode, lambda: self._how_to_rebuild(manifest.fingerprint))
+        self._objects.check(manifest.shards(), mode, lambda: self.how_to_rebuild(manifest.fingerprint))
 
     def set_damaged_aside(self, manifest: Manifest) -> None:
         """Put shards of another size than was written into quarantine, so that a build makes them anew.
@@ -107,6 +113,25 @@ class Store:
         The manifest stays: what is built again must have its content digest.
         """
         self._objects.set_damaged_aside(manifest.shards())
+
+    def how_to_rebuild(self, fingerprint: str, options: str = "") -> str:
+        """The command that makes a version anew.
+
+        Args:
+            options: of that command, as they are typed.
+        """
+        pins = [pin for name in self.names() for pin in self._pins.of(name) if pin.fingerprint == fingerprint]
+        command = f"coral build {options}".rstrip()
+        for pin in reversed(pins):
+            if pin.origin not in (None, _VALUE):
+                return f"{command} {shlex.quote(pin.origin)}" + self._if_another_is_newer(pin)
+        whose = f"the descriptor of '{pins[-1].name}'" if pins else "its descriptor"
+        return f"run `{command}` on {whose} again"
+
+    def _if_another_is_newer(self, pin: Pin) -> str:
+        """What to say where the descriptor has moved on since."""
+        then = f"   # with the descriptor as it was on {pin.created_at[:10]}"
+        return "" if self.latest_pin(pin.name) == pin.fingerprint else then
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -173,6 +198,10 @@ class Store:
         """Every name that has a pin, sorted."""
         return self._pins.names()
 
+    def pin_files(self) -> list[Path]:
+        """Where every pin of every name lies, sorted."""
+        return sorted(self._pins.files())
+
     def write_run(self, run_id: str, body: Mapping[str, Any]) -> None:
         """Record a run; again under the same id replaces it."""
         self._records.write_run(run_id, body)
@@ -201,11 +230,3 @@ class Store:
         from coralord_lightning.store.catalog import Catalog
 
         return Catalog(self._disk)
-
-    def _how_to_rebuild(self, fingerprint: str) -> str:
-        pins = [pin for name in self.names() for pin in self._pins.of(name) if pin.fingerprint == fingerprint]
-        origins = [pin.origin for pin in pins if pin.origin is not None]
-        if origins:
-            return f"coral build {origins[-1]}"
-        whose = f"the descriptor of '{pins[-1].name}'" if pins else "its descriptor"
-        return f"run `coral build` on {whose} again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
@@ -46,7 +47,7 @@ class Objects:
             )
         path = f"objects/{sha256[:2]}/{sha256}.arrow"
         final = self._disk.root / path
-        if final.exists() and final.stat().st_size != size_bytes:
+        if final.exists() and not (final.is_file() and final.stat().st_size == size_bytes):
             self._disk.quarantine(final)
         self._disk.publish_file("objects", temp, final)
         return path
@@ -82,7 +83,7 @@ class Objects:
         if size is None:
             return ShardMissingError(shard.path, "is gone from the store", remedy=remedy())
         if size != shard.size_bytes:
-            facts = {"got": f"{size} bytes", "expected": f"{shard.size_bytes} bytes"}
+            facts = {"got": "no file" if size < 0 else f"{size} bytes", "expected": f"{shard.size_bytes} bytes"}
             return ShardMissingError(shard.path, "has another size than was written", facts=facts, remedy=remedy())
         return self._examine_bytes(shard, remedy) if mode == "read" else None
 
@@ -102,7 +103,9 @@ class Objects:
         return ShardMissingError(shard.path, "has other bytes than were written", facts=facts, remedy=remedy())
 
     def _size(self, shard: Shard) -> int | None:
+        """Bytes of the file; -1 where something else lies there, None where nothing does."""
         try:
-            return (self._disk.root / shard.path).stat().st_size
+            state = (self._disk.root / shard.path).stat()
         except OSError:
             return None
+        return state.st_size if stat.S_ISREG(state.st_mode) else -1

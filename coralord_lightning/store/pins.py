@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any
 
 from coralord_lightning.errors import UsageError
 from coralord_lightning.store.disk import Disk
-from coralord_lightning.store.documents import is_fingerprint, print_document, read_tolerant, warn_damaged
+from coralord_lightning.store.documents import is_fingerprint, print_sealed, read_sealed, warn_damaged
 
-__all__ = ["Pin", "Pins", "parse_pin"]
+__all__ = ["Pin", "Pins", "parse_pin", "require_pin"]
 
 _NAME = re.compile(r"[a-z0-9-]+(/[a-z0-9-]+)?")
 
@@ -46,24 +46,33 @@ class Pin:
 
 def parse_pin(path: Path) -> Pin | None:
     """The pin in a file; None, with a warning, where it is damaged."""
-    body = read_tolerant(path)
+    body = read_sealed(path)
     if body is None:
         return None
     try:
-        pin = Pin(
-            name=body["name"],
-            number=body["number"],
-            fingerprint=body["fingerprint"],
-            created_at=str(body["created_at"]),
-            origin=body.get("origin"),
-        )
-        if path.stem != str(pin.number) or not path.parent.as_posix().endswith(f"/{pin.name}"):
-            raise ValueError("it is not the pin that its path says")
-        if not is_fingerprint(pin.fingerprint):
-            raise ValueError("it names no fingerprint")
+        return require_pin(path, body)
     except (KeyError, TypeError, ValueError) as error:
         warn_damaged(path, repr(error))
         return None
+
+
+def require_pin(path: Path, body: Mapping[str, Any]) -> Pin:
+    """The pin that a document is.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none, or not the one of that path.
+    """
+    pin = Pin(
+        name=body["name"],
+        number=body["number"],
+        fingerprint=body["fingerprint"],
+        created_at=str(body["created_at"]),
+        origin=body.get("origin"),
+    )
+    if path.stem != str(pin.number) or not path.parent.as_posix().endswith(f"/{pin.name}"):
+        raise ValueError("it is not the pin that its path says")
+    if not is_fingerprint(pin.fingerprint):
+        raise ValueError("it names no fingerprint")
     return pin
 
 
@@ -88,7 +97,7 @@ class Pins:
                 created_at=self._clock().isoformat(timespec="seconds"),
                 origin=origin,
             )
-            if self._disk.publish_bytes("pins", self._path(name, number), print_document(pin.to_json())):
+            if self._disk.publish_bytes("pins", self._path(name, number), print_sealed(pin.to_json())):
                 return number
 
     def latest(self, name: str) -> Pin | None:

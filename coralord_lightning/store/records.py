@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from coralord_lightning.errors import ManifestCorruptError, NotDeterministicError, UsageError, VersionNotFoundError
 from coralord_lightning.spec.manifest import Manifest, PartitionRecord, parse_manifest
@@ -14,7 +14,9 @@ from coralord_lightning.store.disk import Disk
 from coralord_lightning.store.documents import (
     is_fingerprint,
     print_document,
+    print_sealed,
     read_bytes,
+    read_sealed,
     read_tolerant,
     warn_damaged,
 )
@@ -33,9 +35,11 @@ class Records:
         self._disk = disk
         self._objects = objects
 
-    def read_manifest(self, fingerprint: str) -> Manifest | None:
+    def read_manifest(self, fingerprint: str, mode: Literal["stat", "read"] = "stat") -> Manifest | None:
         """The manifest of a version; None where there is none.
 
+        Args:
+            mode: "read" requires every byte to be as it was written, those that change no value among them.
         Raises:
             ManifestCorruptError: it is damaged, or another version's.
         """
@@ -46,18 +50,21 @@ class Records:
         remedy = f"rm {str(path)!r}   # then run `coral build` on its descriptor again"
         try:
             body = json.loads(data)
+            exact = mode == "stat" or print_document(body) == data
         except (ValueError, RecursionError) as error:
             raise ManifestCorruptError(str(path), "is no JSON", facts={"got": error}, remedy=remedy) from error
         manifest = parse_manifest(body, origin=str(path))
         if manifest.fingerprint != fingerprint:
             facts = {"got": manifest.fingerprint, "expected": fingerprint}
             raise ManifestCorruptError(str(path), "is another version's manifest", facts=facts, remedy=remedy)
+        if not exact:  # a checksum over values does not see a changed blank
+            raise ManifestCorruptError(str(path), "has other bytes than were written", remedy=remedy)
         return manifest
 
-    def require_manifest(self, prefix: str) -> Manifest:
+    def require_manifest(self, prefix: str, mode: Literal["stat", "read"] = "stat") -> Manifest:
         """The manifest of the one version whose fingerprint begins so."""
         fingerprint = self.find(prefix)
-        manifest = self.read_manifest(fingerprint)
+        manifest = self.read_manifest(fingerprint, mode)
         if manifest is None:
             raise self._not_found(fingerprint, [])
         return manifest
@@ -95,7 +102,7 @@ class Records:
     def publish_partition(self, record: PartitionRecord) -> None:
         """Keep a built partition for reuse; newer replaces older."""
         path = self._path("partitions", record.key)
-        data = print_document(record.to_json())
+        data = print_sealed(record.to_json())
         if not self._disk.publish_bytes("partitions", path, data) and read_bytes(self._disk, path) != data:
             self._disk.replace_bytes("partitions", path, data)
 
@@ -149,7 +156,7 @@ class Records:
 
     def _read_partition(self, key: str) -> PartitionRecord | None:
         path = self._path("partitions", key)
-        body = read_tolerant(path)
+        body = read_sealed(path)
         if body is None:
             return None
         try:

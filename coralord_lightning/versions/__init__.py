@@ -1,1 +1,1 @@
-"""Questions over many versions: status, explain, update."""
+"""Questions over many versions: status, explain, update, verify."""

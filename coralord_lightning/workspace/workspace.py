@@ -178,7 +178,7 @@ class Workspace:
             VersionNotFoundError: there is none, or there are several.
             ShardMissingError: it is there, but not whole.
         """
-        manifest = self.store.require_manifest(fingerprint)
+        manifest = self.store.require_manifest(fingerprint, verify)
         self.store.check_shards(manifest, mode=verify)
         return Version(manifest=manifest, home=self.config.home, name=name)
 
@@ -226,7 +226,7 @@ class Workspace:
 
     def _lookup(self, fingerprint: str, verify: Verify) -> Manifest | None:
         """The finished version, whole; None where it has to be built (again)."""
-        manifest = self.store.read_manifest(fingerprint)
+        manifest = self.store.read_manifest(fingerprint, verify)
         if manifest is None:
             return None
         try:
