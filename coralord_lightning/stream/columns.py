@@ -1,19 +1,28 @@
-"""Owns how an Arrow column becomes a tensor or a list: its dtype, its shape, or why it cannot; never opens files.
+"""Owns which form every Arrow type has in a batch, and where its values lie in a shard; never copies a value.
 
-| Arrow type                                   | in a batch                                          |
-|----------------------------------------------|-----------------------------------------------------|
-| bool, (u)int8 … (u)int64, float16 … float64  | tensor of the same dtype                            |
-| fixed-size lists of those, nested            | tensor[batch, *shape]                               |
-| date32, time32                               | int32 tensor: days since 1970, or the column's unit |
-| date64, time64, timestamp, duration          | int64 tensor in the column's unit (UTC)             |
-| string, binary, fixed-size binary            | list[str] or list[bytes]; a null is None            |
-| ragged lists, decimals, structs, others      | BatchError that says what to do                     |
+| Arrow type                                    | in a batch                                                    |
+|-----------------------------------------------|---------------------------------------------------------------|
+| bool, (u)int8 … (u)int64, float16 … float64   | tensor[batch] of the same dtype                               |
+| date32, time32                                | int32 tensor: days since 1970, or the column's unit           |
+| date64, time64, timestamp, duration           | int64 tensor in the column's unit (UTC)                       |
+| fixed-size lists of those, nested             | tensor[batch, *shape]                                         |
+| lists of different lengths of those, nested   | `collate`: padded, or flat with offsets; see `ragged.py`      |
+| string; binary, fixed-size binary             | list[str]; list[bytes]                                        |
+| decimal                                       | list[decimal.Decimal]                                         |
+| struct; map                                   | list[dict[str, …]]; list[list[tuple[key, value]]]             |
+| month_day_nano_interval                       | list[pyarrow.MonthDayNano]                                    |
+| null                                          | list[None]                                                    |
+| lists, of any kind, of what is no tensor      | list[list[…]]                                                 |
+
+A null is None in a list, and refused in a tensor, which has no place for it. Within dicts and lists numbers are Python's
+int, float and bool, and times are whole numbers as in a tensor.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,134 +30,289 @@ import pyarrow as pa
 
 from coralord_lightning.errors import BatchError
 
-__all__ = ["BitColumn", "ColumnView", "DenseColumn", "ListColumn", "require_batchable", "view_column"]
+__all__ = ["DATA", "LENGTH", "NULLS", "SIZE", "VALID", "VALUES", "Node", "Plan", "find_strict_null", "read_places"]
 
-Rows = npt.NDArray[np.int64]
-Values = npt.NDArray[Any]
+Form = Literal["numbers", "bits", "raw", "text", "bytes", "list", "box", "struct", "pair", "null"]
+Slots = npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True, slots=True)
-class DenseColumn:
-    """A column whose values lie in the map as they are in the tensor: `values` is [rows, *shape]."""
-
-    values: Values
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one row."""
-        return tuple(self.values.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the tensor."""
-        return self.values.dtype
-
-    def take(self, rows: Rows, out: Values) -> None:
-        """Copy rows into `out`, in that order."""
-        # mode="clip" writes straight into `out`; "raise" would go through a buffer. Rows are in range by construction.
-        np.take(self.values, rows, axis=0, out=out, mode="clip")
-
-    def slice(self, start: int, stop: int, out: Values) -> None:
-        """Copy a run of rows into `out`."""
-        out[...] = self.values[start:stop]
+# What is known of one node in one shard, each in a slot of its own.
+LENGTH, NULLS, VALID, VALUES, DATA, SIZE = range(6)
+_SLOTS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class BitColumn:
-    """A column of booleans, eight to a byte in the map.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One level of a column's type.
 
     Args:
-        bits: the bytes.
-        offset: the bit where row 0 starts.
-        shape: of one row.
+        form: "numbers" and "bits" have `shape` around each value; "raw" are values of a fixed width that Arrow explains;
+            "list" is any list of different lengths, a map too, whose child is a "pair"; "box" is a fixed-size list.
+        slot: of its first number in a shard's places.
+        unit: bytes of what is copied as one item; of "box": 1.
+        width: items in a value; of "bits": bits; of "box": elements.
+        is_strict: there is no place for a null.
     """
 
-    bits: npt.NDArray[np.uint8]
-    offset: int
-    shape: tuple[int, ...]
+    form: Form
+    kind: pa.DataType
+    slot: int
+    is_strict: bool
+    shape: tuple[int, ...] = ()
+    unit: int = 1
+    width: int = 1
+    children: tuple[Node, ...] = ()
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether its values are one tensor."""
+        return self.form in ("numbers", "bits")
+
+    @property
+    def depth(self) -> int:
+        """Levels of lists above a tensor; 0 where there is none below."""
+        if self.form != "list":
+            return 0
+        child = self.children[0]
+        return 1 if child.is_tensor else child.depth and child.depth + 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the tensor."""
-        return np.dtype(np.bool_)
+        dtype = _find_dtype(self.kind)
+        if dtype is None:
+            raise AssertionError(self.kind)
+        return dtype
 
-    def take(self, rows: Rows, out: Values) -> None:
-        """Copy rows into `out`, in that order."""
-        width = int(np.prod(self.shape, dtype=np.int64))
-        places = (self.offset + rows[:, None] * width + np.arange(width, dtype=np.int64)).reshape(out.shape)
-        out[...] = (self.bits[places >> 3] >> (places & 7).astype(np.uint8)) & 1
-
-    def slice(self, start: int, stop: int, out: Values) -> None:
-        """Copy a run of rows into `out`."""
-        self.take(np.arange(start, stop, dtype=np.int64), out)
-
-
-@dataclass(frozen=True, slots=True)
-class ListColumn:
-    """A column handed out as Python objects: text, bytes."""
-
-    array: pa.Array
-
-    def take(self, rows: Rows) -> list[Any]:
-        """Rows in that order."""
-        values: list[Any] = self.array.take(rows).to_pylist()
-        return values
+    def walk(self) -> Iterator[Node]:
+        """Itself and all below."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
 
 
-ColumnView = DenseColumn | BitColumn | ListColumn
+class Plan:
+    """The nodes of some columns, and how their places follow from where a shard was mapped.
 
-
-def require_batchable(kind: pa.DataType, *, field: str) -> None:
-    """Refuse a column that can be neither tensor nor list.
-
+    Args:
+        kinds: field -> Arrow type.
     Raises:
-        BatchError: ragged lists, decimals, structs.
+        BatchError: a type has no form in a batch.
     """
-    element = kind
-    while pa.types.is_fixed_size_list(element):
-        element = element.value_type
-    if not (_is_listed(element) or pa.types.is_boolean(element) or _find_dtype(element) is not None):
+
+    def __init__(self, kinds: Mapping[str, pa.DataType]) -> None:
+        self._count = 0
+        self.roots = {field: self._root(kind, field) for field, kind in kinds.items()}
+        self.num_slots = self._count * _SLOTS
+        scale = np.zeros((3, self.num_slots), dtype=np.int64)
+        scale[1] = 1
+        for root in self.roots.values():
+            _set_scale(scale, root, each=1)
+        self._times, self._over, self._first = scale
+
+    def rebased(self, places: Slots, *, start: int, first_row: int) -> Slots:
+        """A shard's places as they stand in the window.
+
+        Args:
+            places: from `read_places`.
+            start: where the shard begins, in bytes from the window's first.
+            first_row: number of its first row, so that rows need not be counted from there.
+        """
+        return places + start * self._times // self._over - first_row * self._first
+
+    def _root(self, kind: pa.DataType, field: str) -> Node:
+        inner, levels = kind, 0
+        while _is_list(inner) or pa.types.is_fixed_size_list(inner):
+            if _is_list(inner) and pa.types.is_map(inner):
+                return self._object(kind, field)
+            levels += 1
+            inner = inner.value_type
+        if _find_dtype(inner) is None:
+            return self._object(kind, field)
+        return self._strict(kind, field)
+
+    def _strict(self, kind: pa.DataType, field: str) -> Node:
+        """Numbers below any number of lists; a list within a fixed-size list is no tensor."""
+        if _is_list(kind):
+            before = self._count
+            slot = self._slot()
+            child = self._strict(kind.value_type, field)
+            if child.is_strict:
+                return Node(form="list", kind=kind, slot=slot, is_strict=True, unit=4, children=(child,))
+            self._count = before
+            return self._object(kind, field)
+        shape, inner = list[int](), kind
+        while pa.types.is_fixed_size_list(inner):
+            shape.append(inner.list_size)
+            inner = inner.value_type
+        dtype = _find_dtype(inner)
+        if dtype is None:
+            return self._object(kind, field)
+        count = int(np.prod(shape, dtype=np.int64))
+        if pa.types.is_boolean(inner):
+            return Node(form="bits", kind=inner, slot=self._slot(), is_strict=True, shape=tuple(shape), width=count)
+        size_bytes = count * dtype.itemsize
+        unit = next(unit for unit in (8, 4, 2, 1) if size_bytes % unit == 0)
+        return Node(
+            form="numbers", kind=inner, slot=self._slot(), is_strict=True, shape=tuple(shape), unit=unit,
+            width=size_bytes // unit,
+        )  # fmt: skip
+
+    def _object(self, kind: pa.DataType, field: str) -> Node:  # noqa: PLR0911  # one return a kind of type
+        slot = self._slot()
+
+        def node(form: Form, *children: Node, unit: int = 1, width: int = 1) -> Node:
+            return Node(form=form, kind=kind, slot=slot, is_strict=False, unit=unit, width=width, children=children)
+
+        if pa.types.is_null(kind):
+            return node("null")
+        if pa.types.is_boolean(kind):
+            return node("bits")
+        dtype = _find_dtype(kind)
+        if dtype is not None:
+            return node("numbers", unit=dtype.itemsize)
+        if pa.types.is_fixed_size_binary(kind):
+            return node("raw", width=kind.byte_width)
+        if pa.types.is_decimal(kind) or kind == pa.month_day_nano_interval():
+            return node("raw", unit=4, width=kind.bit_width // 32)
+        if pa.types.is_string(kind) or pa.types.is_binary(kind):
+            return node("text" if pa.types.is_string(kind) else "bytes", unit=4)
+        if pa.types.is_map(kind):
+            pair = self._slot()
+            items = (self._object(kind.key_type, field), self._object(kind.item_type, field))
+            return node("list", Node(form="pair", kind=kind, slot=pair, is_strict=False, children=items), unit=4)
+        if _is_list(kind):
+            return node("list", self._object(kind.value_type, field), unit=4)
+        if pa.types.is_fixed_size_list(kind):
+            return node("box", self._object(kind.value_type, field), width=kind.list_size)
+        if pa.types.is_struct(kind):
+            return node("struct", *(self._object(item.type, field) for item in kind))
         raise _type_error(field, kind)
 
+    def _slot(self) -> int:
+        self._count += 1
+        return (self._count - 1) * _SLOTS
 
-def view_column(array: pa.Array, *, field: str, split: str) -> ColumnView:
-    """See one shard's column as what a batch is gathered from, without a copy.
+
+def _set_scale(scale: Slots, node: Node, *, each: int) -> None:
+    """Each place is its place in the file + start * scale[0] // scale[1] - first row * scale[2].
+
+    Args:
+        each: elements of the node in a row; 0 below lists, whose elements are counted from their shard's first.
+    """
+    times, over, first = scale[:, node.slot : node.slot + _SLOTS]
+    times[VALID], first[VALID] = 8, each
+    if node.form == "bits":
+        times[VALUES], first[VALUES] = 8, node.width * each
+    else:
+        times[VALUES], over[VALUES] = 1, node.unit
+        first[VALUES] = (node.width if node.form in ("numbers", "raw") else 1) * each
+    times[DATA] = 1
+    for child in node.children:
+        _set_scale(scale, child, each={"list": 0, "box": each * node.width}.get(node.form, each))
+
+
+def find_strict_null(plan: Plan, places: Slots) -> tuple[str, Node, int] | None:
+    """The first field that has nulls where there is no place for them, its level, and how many."""
+    for field, root in plan.roots.items():
+        for node in root.walk():
+            nulls = int(places[node.slot + NULLS])
+            if node.is_strict and nulls:
+                return field, node, nulls
+    return None
+
+
+def read_places(plan: Plan, batch: pa.RecordBatch, file: pa.Buffer) -> Slots:
+    """Where the values of one shard lie, from the beginning of its file.
+
+    Every buffer is checked to lie within the file and to be as long as the number of values says: what is copied later
+    by row number is inside then.
 
     Raises:
-        BatchError: it has nulls, and a tensor has no place for them.
+        ValueError: it is not so.
     """
-    if _is_listed(array.type):
-        return ListColumn(array)
-    num_rows, shape = len(array), list[int]()
-    while True:
-        if array.null_count:
-            raise _null_error(field, split, array.null_count)
-        if not pa.types.is_fixed_size_list(array.type):
-            break
-        size = array.type.list_size
-        shape.append(size)
-        array = array.values.slice(array.offset * size, len(array) * size)
-    if pa.types.is_boolean(array.type):
-        return BitColumn(_buffer(array, np.dtype(np.uint8)), array.offset, tuple(shape))
-    dtype = _dtype(array.type)
-    flat = _buffer(array, dtype)[array.offset : array.offset + len(array)]
-    return DenseColumn(flat.reshape(num_rows, *shape))
+    reader = _PlaceReader(plan.num_slots, file)
+    for field, root in plan.roots.items():
+        reader.read(root, batch.column(field))
+    return reader.places
 
 
-def _is_listed(kind: pa.DataType) -> bool:
-    while pa.types.is_fixed_size_list(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind))
+class _PlaceReader:
+    def __init__(self, num_slots: int, file: pa.Buffer) -> None:
+        self.places = np.zeros(num_slots, dtype=np.int64)
+        self._start, self._size = file.address, file.size
+
+    def read(self, node: Node, array: pa.Array) -> None:
+        """Fill the slots of a node and of all below."""
+        _require(array.offset == 0, "values do not begin where they must")
+        length, buffers = len(array), array.buffers()
+        slots = self.places[node.slot : node.slot + _SLOTS]
+        slots[LENGTH] = length
+        if node.form == "null":
+            return
+        slots[NULLS] = array.null_count
+        if slots[NULLS]:
+            slots[VALID] = 8 * self._place(buffers[0], (length + 7) // 8)
+        if node.form == "struct":
+            self._children(node, [array.field(number) for number in range(array.type.num_fields)], length)
+        elif node.form == "box":
+            self._children(node, [array.values], length * node.width)
+        elif node.form in ("list", "text", "bytes"):
+            slots[VALUES] = self._place(buffers[1], 4 * (length + 1) if length else 0) // 4
+            if node.form == "list":
+                slots[SIZE] = self._elements(node.children[0], array)
+            else:
+                slots[SIZE] = 0 if buffers[2] is None else buffers[2].size
+                slots[DATA] = self._place(buffers[2], int(slots[SIZE]))
+        else:
+            self._fixed(node, array, slots)
+
+    def _elements(self, child: Node, array: pa.Array) -> int:
+        if child.form != "pair":
+            self.read(child, array.values)
+            return len(array.values)
+        length = len(array.keys)
+        self._children(child, [array.keys, array.items], length)
+        return length
+
+    def _children(self, node: Node, arrays: Sequence[pa.Array], length: int) -> None:
+        for child, array in zip(node.children, arrays, strict=True):
+            _require(len(array) >= length, f"{len(array)} values stand where there must be {length}")
+            self.read(child, array)
+
+    def _fixed(self, node: Node, array: pa.Array, slots: Slots) -> None:
+        length = len(array)
+        for size in node.shape:
+            length, array = length * size, array.values
+            _require(array.offset == 0, "values do not begin where they must")
+            _require(len(array) >= length, f"{len(array)} values stand where there must be {length}")
+            slots[NULLS] += array.null_count
+        bits = int(slots[LENGTH]) * node.width * (1 if node.form == "bits" else 8 * node.unit)
+        place = self._place(array.buffers()[1], (bits + 7) // 8)
+        slots[VALUES] = place * 8 if node.form == "bits" else place // node.unit
+
+    def _place(self, buffer: pa.Buffer | None, needed: int) -> int:
+        """How many bytes from the file's beginning a buffer lies, of which so many bytes will be read."""
+        if not needed:
+            return 0
+        _require(buffer is not None and buffer.size >= needed, "a buffer is shorter than its values")
+        place = int(buffer.address) - self._start  # type: ignore[union-attr]  # None was refused
+        _require(place >= 0 and place + needed <= self._size, "a buffer lies outside of the file")
+        _require(place % 8 == 0, "a buffer is not aligned")
+        return place
 
 
-def _dtype(kind: pa.DataType) -> np.dtype[Any]:
-    dtype = _find_dtype(kind)
-    if dtype is None:
-        raise AssertionError(kind)  # require_batchable came first
-    return dtype
+def _require(is_so: bool, message: str) -> None:
+    if not is_so:
+        raise ValueError(message)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_map(kind))
 
 
 def _find_dtype(kind: pa.DataType) -> np.dtype[Any] | None:
+    if pa.types.is_boolean(kind):
+        return np.dtype(np.bool_)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return np.dtype({"halffloat": "float16", "float": "float32", "double": "float64"}.get(str(kind), str(kind)))
     if pa.types.is_date32(kind) or pa.types.is_time32(kind):
@@ -158,28 +322,10 @@ def _find_dtype(kind: pa.DataType) -> np.dtype[Any] | None:
     return None
 
 
-def _buffer(array: pa.Array, dtype: np.dtype[Any]) -> Values:
-    buffer = array.buffers()[1]
-    if buffer is None or buffer.size < dtype.itemsize:
-        return np.empty(0, dtype)
-    return np.frombuffer(buffer, dtype, count=buffer.size // dtype.itemsize)
-
-
-def _null_error(field: str, split: str, count: int) -> BatchError:
+def _type_error(field: str, kind: pa.DataType) -> BatchError:
     return BatchError(
         field,
-        f"has nulls in split '{split}', and a tensor has no place for them",
-        facts={"got": f"{count} nulls or more"},
-        remedy=f'where: "{field} is not null"     # or fill the nulls in the pipeline',
+        "has a type that no batch can hold",
+        facts={"got": kind},
+        remedy=f"leave '{field}' out: batch_as=[…] or `fields:` without it; or turn it into numbers in the pipeline",
     )
-
-
-def _type_error(field: str, kind: pa.DataType) -> BatchError:
-    remedy = f"leave '{field}' out: batch_as=[…] or `fields:` without it; or turn it into numbers in the pipeline"
-    message = "has a type that no tensor can hold"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        message = "has lists of different lengths"
-        remedy = f"leave '{field}' out: batch_as=[…] or `fields:` without it; or pad it to one length in the pipeline"
-    elif pa.types.is_decimal(kind):
-        remedy = f"make '{field}' float64 or an integer in the pipeline: table.column('{field}').cast('float64')"
-    return BatchError(field, message, facts={"got": kind}, remedy=remedy)

@@ -1,37 +1,41 @@
-"""Owns the copy from memory maps into fresh tensors, vectorised over a whole batch; never decides which rows.
+"""Owns the copy from memory maps into fresh batches, vectorised over several of them; never decides which rows.
 
-No tensor handed out aliases a map: writing to one would end the process.
+No tensor handed out aliases a map: writing to one would end the process. Tensors of different batches share no torch
+storage, so that saving one saves no other, and a change of one in place is no change of another to autograd. They may
+share the memory block that was allocated for all of them: it is freed with the last of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from coralord_lightning.errors import UnknownFieldError, nearest
-from coralord_lightning.stream.columns import ColumnView, ListColumn, require_batchable, view_column
+from coralord_lightning.errors import BatchError, UnknownFieldError, UsageError, nearest
+from coralord_lightning.stream.columns import Node, Plan
+from coralord_lightning.stream.objects import gather_objects
+from coralord_lightning.stream.places import PlaceTable, Spot
+from coralord_lightning.stream.ragged import Collate, extra_names, gather_ragged, require_choice
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
 
     from coralord_lightning.stream.shards import ShardMaps
 
-__all__ = ["Batch", "Gatherer", "require_fields"]
+__all__ = ["CHUNK_BYTES", "Batch", "Gatherer", "fields_of", "require_fields"]
 
 Rows = npt.NDArray[np.int64]
 Batch = Mapping[str, Any]
-"""field name -> tensor[batch, *shape], list[str] or list[bytes]."""
+"""field name -> tensor[batch, *shape], or a list of Python objects."""
 
+CHUNK_BYTES = 8 << 20
+"""How much to gather at once where batches are smaller: fewer calls, and still in the processor's cache."""
 
-class _Run(NamedTuple):
-    """Rows of one shard within a batch."""
-
-    shard: int
-    rows: Rows  # in the shard
-    places: Rows | slice  # in the batch
+_LISTED_BYTES = 64  # a guess at one value that is no tensor
 
 
 class Gatherer:
@@ -41,100 +45,166 @@ class Gatherer:
         fields: which columns, in the order of the batch.
         split: for messages.
         pin_memory: allocate page-locked memory.
+        collate: the form of lists of different lengths: "pad", "offsets", or "rows": a list of tensors.
     Raises:
-        BatchError: a field can be neither tensor nor list: ragged lists, decimals, structs.
+        BatchError: a field has no form in a batch, has lists of different lengths and `collate` does not say which
+            form they take, or a field beside it has a name that is taken.
+        UsageError: `collate` is none of these.
     """
 
-    def __init__(self, maps: ShardMaps, *, fields: Sequence[str], split: str, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        maps: ShardMaps,
+        *,
+        fields: Sequence[str],
+        split: str,
+        pin_memory: bool = False,
+        collate: Collate | None = None,
+    ) -> None:
+        _require_collate(collate)
         for field in fields:
-            require_batchable(maps.schema.field(field).type, field=field)
-        self._maps = maps
-        self._fields = tuple(fields)
-        self._split = split
+            maps.require_alike(field)
+        self._plan = Plan({field: maps.plain_schema.field(field).type for field in fields})
+        for field, node in self._plan.roots.items():
+            require_choice(field, node, collate)
+        self.names = _names(self._plan.roots, collate)
+        self._collate = collate
         self._pin_memory = pin_memory
-        self._views: dict[int, dict[str, ColumnView]] = {}
+        self._maps = maps
+        self._table = PlaceTable(maps, self._plan, split=split)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_views": {}}
+    @property
+    def row_bytes(self) -> int:
+        """About how many bytes a row has in a batch, at least 1."""
+        dense, is_exact = 0, True
+        for node in self._plan.roots.values():
+            if node.is_tensor:
+                dense += node.dtype.itemsize * int(np.prod(node.shape, dtype=np.int64))
+            else:
+                dense, is_exact = dense + _LISTED_BYTES, False
+        if is_exact or not self._maps.num_rows:
+            return max(dense, 1)
+        return max(dense, self._maps.size_bytes // self._maps.num_rows)
 
     def gather(self, rows: Rows) -> dict[str, Any]:
         """Collect rows from memory-mapped shards into fresh tensors, in the order of `rows`.
 
         Args:
-            rows: int64[batch], global row numbers in [0, num_rows), at least one; repeats allowed.
+            rows: int64[batch], global row numbers in [0, num_rows); repeats allowed.
         Returns:
-            field name -> tensor[batch, *field.shape], dtype of the field; list[str] for text, list[bytes] for binary.
+            field name -> tensor[batch, *field.shape], dtype of the field; list[str] for text, list[bytes] for binary;
+            other types as `docs/batches.md` says.
         Raises:
             ShardMissingError: a shard named in the manifest is gone or damaged.
             BatchError: a tensor field has nulls.
+            IndexError: a row number is none of this split's.
         """
-        runs = self._runs(rows)
-        return {field: self._column(field, runs, len(rows)) for field in self._fields}
+        return self.gather_many(rows, [len(rows)])[0]
 
-    def _runs(self, rows: Rows) -> list[_Run]:
-        offsets = np.asarray(self._maps.offsets, dtype=np.int64)
-        if len(self._maps) == 1:
-            return [_Run(0, rows, slice(0, len(rows)))]
-        shards = np.searchsorted(offsets, rows, side="right") - 1
-        places = np.argsort(shards, kind="stable")
-        found, starts = np.unique(shards[places], return_index=True)
-        ends = [*starts[1:], len(rows)]
-        in_order = bool(np.all(places[:-1] < places[1:]))
-        return [
-            _Run(
-                int(shard),
-                rows[places[start:end]] - offsets[shard],
-                slice(int(start), int(end)) if in_order else places[start:end],
-            )
-            for shard, start, end in zip(found, starts, ends, strict=True)
-        ]
+    def gather_many(self, rows: Rows, sizes: Sequence[int]) -> list[dict[str, Any]]:
+        """Collect several batches with one vectorised copy a column; about `CHUNK_BYTES` at once is fastest.
 
-    def _column(self, field: str, runs: Sequence[_Run], num_rows: int) -> Any:
-        first = self._view(runs[0].shard, field)
-        if isinstance(first, ListColumn):
-            return self._listed(field, runs, num_rows)
-        tensor = self._empty((num_rows, *first.shape), first.dtype)
-        out = tensor.numpy()
-        for run in runs:
-            view = self._view(run.shard, field)
-            if isinstance(view, ListColumn):
-                raise AssertionError(field)
-            start, count = int(run.rows[0]), len(run.rows)
-            if isinstance(run.places, slice):
-                part = out[run.places]
-                if run.rows[-1] - start == count - 1 and bool(np.all(np.diff(run.rows) == 1)):
-                    view.slice(start, start + count, part)
-                else:
-                    view.take(run.rows, part)
-            else:
-                part = np.empty((count, *view.shape), view.dtype)
-                view.take(run.rows, part)
-                out[run.places] = part
-        return tensor
+        Args:
+            rows: int64[sum of sizes], the rows of all batches, one behind the other.
+            sizes: rows in each batch.
+        Returns:
+            what `gather` returns, for each batch.
+        Raises:
+            ShardMissingError, BatchError, IndexError: as `gather`.
+        """
+        rows = np.ascontiguousarray(rows, dtype=np.int64)
+        ends = np.cumsum([0, *sizes]).tolist()
+        if ends[-1] != len(rows):
+            raise ValueError(f"{len(rows)} rows are no batches of {ends[-1]} rows")
+        bounds = list(pairwise(ends))
+        spot = self._table.require(rows)
+        batches: list[dict[str, Any]] = [{} for _ in sizes]
+        for field, node in self._plan.roots.items():
+            for batch, part in zip(batches, self._column(field, node, spot, bounds), strict=True):
+                batch.update(part)
+        return batches
 
-    def _listed(self, field: str, runs: Sequence[_Run], num_rows: int) -> list[Any]:
-        values: list[Any] = [None] * num_rows
-        for run in runs:
-            view = self._view(run.shard, field)
-            if not isinstance(view, ListColumn):
-                raise AssertionError(field)
-            places = range(run.places.start, run.places.stop) if isinstance(run.places, slice) else run.places
-            for place, value in zip(places, view.take(run.rows), strict=True):
-                values[place] = value
-        return values
+    def _column(
+        self, field: str, node: Node, spot: Spot, bounds: Sequence[tuple[int, int]]
+    ) -> Iterable[dict[str, Any]]:
+        if node.is_tensor:
+            if self._pin_memory and node.form == "numbers":
+                return ({field: self._pinned(node, spot, start, end)} for start, end in bounds)
+            values = self._table.tensor(node, spot)
+            return ({field: self._tensor(values[start:end])} for start, end in bounds)
+        if not node.depth:
+            objects = gather_objects(self._table, node, spot)
+            return ({field: objects[start:end]} for start, end in bounds)
+        if self._collate is None:
+            raise AssertionError(field)  # require_choice came first
+        parts = gather_ragged(self._table, field, node, spot, bounds, self._collate)
+        return ({name: self._tensors(values) for name, values in part.items()} for part in parts)
 
-    def _view(self, shard: int, field: str) -> ColumnView:
-        views = self._views.setdefault(shard, {})
-        if field not in views:
-            views[field] = view_column(self._maps.batch(shard).column(field), field=field, split=self._split)
-        return views[field]
+    def _tensors(self, values: Any) -> Any:
+        return [self._tensors(value) for value in values] if isinstance(values, list) else self._tensor(values)
 
-    def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
+    def _tensor(self, values: npt.NDArray[Any]) -> torch.Tensor:
         import torch
 
-        if not self._pin_memory:
-            return torch.from_numpy(np.empty(shape, dtype))
-        return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True)
+        # from_numpy on each part gives it a storage of its own, which a slice of one tensor has not.
+        tensor = torch.from_numpy(values)
+        return tensor.pin_memory() if self._pin_memory else tensor
+
+    def _pinned(self, node: Node, spot: Spot, start: int, end: int) -> torch.Tensor:
+        """A batch in page-locked memory of its own: only so does CUDA know when a copy from it is done."""
+        import torch
+
+        count = end - start
+        unit = getattr(torch, {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}[node.unit])
+        out = torch.empty((count, node.width), dtype=unit, pin_memory=True, device="cpu")
+        if node.width:
+            self._table.numbers(node, spot.part(start, end), out=out)
+        return out.view(getattr(torch, node.dtype.name)).view(count, *node.shape)
+
+
+def _require_collate(collate: object) -> None:
+    if collate not in (None, "pad", "offsets", "rows"):
+        raise UsageError(
+            "collate",
+            "has a value that is none of its choices",
+            facts={"got": repr(collate), "choices": "None, 'pad', 'offsets', 'rows'"},
+            remedy='collate="pad"',
+        )
+
+
+def _names(roots: Mapping[str, Node], collate: Collate | None) -> tuple[str, ...]:
+    """What a batch's fields are called, those beside ragged ones included."""
+    names = list[str]()
+    for field, node in roots.items():
+        extra = extra_names(field, node.depth, collate) if collate is not None and node.depth else ()
+        names += [field, *extra]
+    clash = next((name for name in names if names.count(name) > 1), None)
+    if clash is not None:
+        raise BatchError(
+            clash,
+            f'is a field of the dataset, and collate="{collate}" needs that name for the lists beside it',
+            facts={"fields": ", ".join(roots)},
+            remedy=f"leave '{clash}' out: batch_as=[…]; or call the field something else",
+        )
+    return tuple(names)
+
+
+def fields_of(names: Sequence[str], schema: pa.Schema, collate: Collate | None = None) -> list[str]:
+    """Which fields to gather for a batch to have these names: `x` for `x_lengths`; unknown names are left out."""
+    plan = Plan({name: schema.field(name).type for name in schema.names if _is_asked(name, names)})
+    made = {
+        extra: field
+        for field, node in plan.roots.items()
+        if collate is not None and node.depth
+        for extra in extra_names(field, node.depth, collate)
+    }
+    wanted = (name if name in schema.names else made.get(name) for name in names)
+    return list(dict.fromkeys(name for name in wanted if name is not None))
+
+
+def _is_asked(field: str, names: Sequence[str]) -> bool:
+    """Whether one of the names may come of a field; so that no other field's type matters."""
+    return any(name == field or name.startswith(f"{field}_") for name in names)
 
 
 def require_fields(names: Sequence[str], known: Sequence[str], *, subject: str) -> None:
