@@ -14,8 +14,8 @@
 | null                                          | list[None]                                                    |
 | lists, of any kind, of what is no tensor      | list[list[…]]                                                 |
 
-A null is None in a list, and refused in a tensor, which has no place for it. Within dicts and lists numbers are Python's
-int, float and bool, and times are whole numbers as in a tensor.
+A null is None in a list, and refused in a tensor, which has no place for it. Within dicts and lists numbers are
+Python's int, float and bool, and times are whole numbers, as in a tensor.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ class Node:
     """One level of a column's type.
 
     Args:
-        form: "numbers" and "bits" have `shape` around each value; "raw" are values of a fixed width that Arrow explains;
-            "list" is any list of different lengths, a map too, whose child is a "pair"; "box" is a fixed-size list.
+        form: "numbers" and "bits" have `shape` around each value; "raw" are values of a fixed width that Arrow
+            explains; "list" is any list of different lengths, a map too, whose child is a "pair"; "box" is a
+            fixed-size list.
         slot: of its first number in a shard's places.
         unit: bytes of what is copied as one item; of "box": 1.
         width: items in a value; of "bits": bits; of "box": elements.
@@ -157,40 +158,45 @@ class Plan:
             width=size_bytes // unit,
         )  # fmt: skip
 
-    def _object(self, kind: pa.DataType, field: str) -> Node:  # noqa: PLR0911  # one return a kind of type
+    def _object(self, kind: pa.DataType, field: str) -> Node:
         slot = self._slot()
-
-        def node(form: Form, *children: Node, unit: int = 1, width: int = 1) -> Node:
-            return Node(form=form, kind=kind, slot=slot, is_strict=False, unit=unit, width=width, children=children)
-
-        if pa.types.is_null(kind):
-            return node("null")
-        if pa.types.is_boolean(kind):
-            return node("bits")
-        dtype = _find_dtype(kind)
-        if dtype is not None:
-            return node("numbers", unit=dtype.itemsize)
-        if pa.types.is_fixed_size_binary(kind):
-            return node("raw", width=kind.byte_width)
-        if pa.types.is_decimal(kind) or kind == pa.month_day_nano_interval():
-            return node("raw", unit=4, width=kind.bit_width // 32)
-        if pa.types.is_string(kind) or pa.types.is_binary(kind):
-            return node("text" if pa.types.is_string(kind) else "bytes", unit=4)
+        leaf = _leaf(kind)
+        if leaf is not None:
+            form, unit, width = leaf
+            return Node(form=form, kind=kind, slot=slot, is_strict=False, unit=unit, width=width)
         if pa.types.is_map(kind):
             pair = self._slot()
-            items = (self._object(kind.key_type, field), self._object(kind.item_type, field))
-            return node("list", Node(form="pair", kind=kind, slot=pair, is_strict=False, children=items), unit=4)
+            items = tuple(self._object(item, field) for item in (kind.key_type, kind.item_type))
+            child = Node(form="pair", kind=kind, slot=pair, is_strict=False, children=items)
+            return Node(form="list", kind=kind, slot=slot, is_strict=False, unit=4, children=(child,))
+        children = tuple(self._object(kind.field(at).type, field) for at in range(kind.num_fields))
         if _is_list(kind):
-            return node("list", self._object(kind.value_type, field), unit=4)
+            return Node(form="list", kind=kind, slot=slot, is_strict=False, unit=4, children=children)
         if pa.types.is_fixed_size_list(kind):
-            return node("box", self._object(kind.value_type, field), width=kind.list_size)
+            return Node(form="box", kind=kind, slot=slot, is_strict=False, width=kind.list_size, children=children)
         if pa.types.is_struct(kind):
-            return node("struct", *(self._object(item.type, field) for item in kind))
+            return Node(form="struct", kind=kind, slot=slot, is_strict=False, children=children)
         raise _type_error(field, kind)
 
     def _slot(self) -> int:
         self._count += 1
         return (self._count - 1) * _SLOTS
+
+
+def _leaf(kind: pa.DataType) -> tuple[Form, int, int] | None:
+    """Form, unit and width of a type that has no other types in it."""
+    if pa.types.is_null(kind):
+        return "null", 1, 1
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        return "text" if pa.types.is_string(kind) else "bytes", 4, 1
+    if pa.types.is_fixed_size_binary(kind):
+        return "raw", 1, kind.byte_width
+    if pa.types.is_decimal(kind) or kind == pa.month_day_nano_interval():
+        return "raw", 4, kind.bit_width // 32
+    dtype = _find_dtype(kind)
+    if dtype is None:
+        return None
+    return "bits" if pa.types.is_boolean(kind) else "numbers", dtype.itemsize, 1
 
 
 def _set_scale(scale: Slots, node: Node, *, each: int) -> None:
@@ -294,14 +300,15 @@ class _PlaceReader:
         """How many bytes from the file's beginning a buffer lies, of which so many bytes will be read."""
         if not needed:
             return 0
-        _require(buffer is not None and buffer.size >= needed, "a buffer is shorter than its values")
-        place = int(buffer.address) - self._start  # type: ignore[union-attr]  # None was refused
+        if buffer is None or buffer.size < needed:
+            raise ValueError("a buffer is shorter than its values")
+        place: int = buffer.address - self._start
         _require(place >= 0 and place + needed <= self._size, "a buffer lies outside of the file")
         _require(place % 8 == 0, "a buffer is not aligned")
         return place
 
 
-def _require(is_so: bool, message: str) -> None:
+def _require(is_so: object, message: str) -> None:
     if not is_so:
         raise ValueError(message)
 

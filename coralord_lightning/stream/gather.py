@@ -137,7 +137,7 @@ class Gatherer:
             return ({field: objects[start:end]} for start, end in bounds)
         if self._collate is None:
             raise AssertionError(field)  # require_choice came first
-        parts = gather_ragged(self._table, field, node, spot, bounds, self._collate)
+        parts = gather_ragged(self._table, node, spot, field=field, bounds=bounds, collate=self._collate)
         return ({name: self._tensors(values) for name, values in part.items()} for part in parts)
 
     def _tensors(self, values: Any) -> Any:

@@ -39,9 +39,10 @@ class ShardIndex:
             return rows // self._size
         if self._first is None:
             return self._of(rows)
-        shards = self._first[rows >> self._shift]
+        shards: Rows = self._first[rows >> self._shift]
         shards += rows >= self.offsets[shards + 1]
         return shards
 
     def _of(self, rows: Rows) -> Rows:
-        return np.searchsorted(self.offsets, rows, side="right") - 1
+        shards: Rows = np.searchsorted(self.offsets, rows, side="right") - 1
+        return shards

@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
     shard: int
     row: int
-    count: int
+    num_rows: int
     place: int  # in the batch
 
 
@@ -199,7 +199,7 @@ class PlaceTable:
         flat = values.reshape(-1)
         for run in spot.runs:
             place = run.row * node.width + int(self._table[node.slot + VALUES, run.shard])
-            part = flat[run.place * node.width : (run.place + run.count) * node.width]
+            part = flat[run.place * node.width : (run.place + run.num_rows) * node.width]
             copy_run(place, len(part), unit=node.unit, out=part)
         return values
 

@@ -1,11 +1,12 @@
 """Owns the batch forms of lists of different lengths: padded tensors, or flat values with offsets; never opens files.
 
-| `collate=` | field `x`, lists of numbers or of fixed shapes     | fields beside it                                     |
-|------------|----------------------------------------------------|------------------------------------------------------|
-| "pad"      | tensor[batch, longest, *shape], zeros behind a row | `x_lengths`: int64[batch]                            |
-| "offsets"  | tensor[sum of lengths, *shape], row behind row     | `x_offsets`: int64[batch + 1]; row i is x[o[i]:o[i+1]] |
-| "rows"     | list of tensor[length, *shape], one a row          |                                                      |
+| `collate=` | field `x`, lists of numbers or of fixed shapes     | fields beside it                         |
+|------------|----------------------------------------------------|------------------------------------------|
+| "pad"      | tensor[batch, longest, *shape], zeros behind a row | `x_lengths`: int64[batch]                |
+| "offsets"  | tensor[sum of lengths, *shape], row behind row     | `x_offsets`: int64[batch + 1]            |
+| "rows"     | list of tensor[length, *shape], one a row          |                                          |
 
+Row i of the flat form is `x[x_offsets[i]:x_offsets[i + 1]]`.
 Lists of lists have one more dimension, or one more field of offsets, a level: `x_lengths_1`: int64[batch, longest];
 `x_offsets_1`: int64[sum of lengths + 1]. "rows" has lists of lists.
 """
@@ -62,7 +63,7 @@ def require_choice(field: str, node: Node, collate: str | None) -> None:
 
 
 def gather_ragged(
-    table: PlaceTable, field: str, node: Node, spot: Spot, bounds: Sequence[tuple[int, int]], collate: Collate
+    table: PlaceTable, node: Node, spot: Spot, *, field: str, bounds: Sequence[tuple[int, int]], collate: Collate
 ) -> list[dict[str, Any]]:
     """Copy lists of several batches at once.
 
@@ -83,26 +84,34 @@ def gather_ragged(
     values = table.tensor(inner, spot)
     names = extra_names(field, len(counts), collate)
     offsets = [np.concatenate([[0], np.cumsum(level)]) for level in counts]
-    batches = []
-    for start, end in bounds:
-        levels = list[Rows]()
-        for level, ends_of in zip(counts, offsets, strict=True):
-            levels.append(level[start:end])
-            start, end = int(ends_of[start]), int(ends_of[end])
-        part = values[start:end]
+    batches = list[dict[str, Any]]()
+    for bound in bounds:
+        levels, part = _of_batch(counts, offsets, values, bound)
         if collate == "pad":
             batches.append(_padded(field, levels, part, names))
         elif collate == "offsets":
-            ends = (np.concatenate([[0], np.cumsum(level)]) for level in levels)
-            batches.append({field: part, **dict(zip(names, ends, strict=True))})
+            flat = {name: np.concatenate([[0], np.cumsum(level)]) for name, level in zip(names, levels, strict=True)}
+            batches.append({field: part, **flat})
         else:
             batches.append({field: _split(levels, part)})
     return batches
 
 
+def _of_batch(
+    counts: Sequence[Rows], offsets: Sequence[Rows], values: Values, bound: tuple[int, int]
+) -> tuple[list[Rows], Values]:
+    """One batch's part of each level's lengths, and of the values."""
+    levels = list[Rows]()
+    for level, ends in zip(counts, offsets, strict=True):
+        levels.append(level[slice(*bound)])
+        bound = int(ends[bound[0]]), int(ends[bound[1]])
+    return levels, values[slice(*bound)]
+
+
 def _padded(field: str, levels: Sequence[Rows], values: Values, names: Sequence[str]) -> dict[str, Values]:
     """Each level's lists in one more dimension, as long as the longest of them in this batch."""
-    shape, places = (len(levels[0]),), np.arange(len(levels[0]), dtype=np.int64)
+    shape: tuple[int, ...] = (len(levels[0]),)
+    places = np.arange(len(levels[0]), dtype=np.int64)
     out: dict[str, Values] = {}
     for name, lengths in zip(names, levels, strict=True):
         out[name] = _placed(field, lengths, places, shape)

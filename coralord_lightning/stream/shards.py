@@ -28,6 +28,8 @@ __all__ = ["MappedShard", "ShardMaps", "Verify", "open_shard"]
 
 Verify = Literal["stat", "read"]
 
+_Source = tuple[str, "Shard", "pa.Schema", Verify]  # path, and what must be in it
+
 _CONTINUES = 0xFFFFFFFF  # Arrow IPC: every message begins with it and the length of its metadata
 
 
@@ -74,7 +76,12 @@ def _map(path: str, shard: Shard, verify: Verify) -> MappedShard:
     if buffer.size != shard.size_bytes:
         raise _other_size(path, got=buffer.size, expected=shard.size_bytes)
     if not is_in_reach(buffer.address, buffer.size):
-        raise StoreError(path, "is mapped at an address that this release cannot read", facts={"got": buffer.address})
+        raise StoreError(
+            path,
+            "is mapped at an address that this release cannot read",
+            facts={"got": hex(buffer.address)},
+            remedy="coral doctor     # and report what it says: user memory lies elsewhere on this platform",
+        )
     return MappedShard(buffer=buffer, head=_head(buffer))
 
 
@@ -185,13 +192,13 @@ class ShardMaps:
     """
 
     def __init__(self, home: Path, shards: Iterable[Shard], schema: pa.Schema, verify: Verify = "stat") -> None:
-        shards = tuple(shard for shard in shards if shard.num_rows)
-        self._take([(str(home / shard.path), shard, schema, verify) for shard in shards], schema)
-        self._unlike: dict[str, str] = {}
+        sources = ((str(home / shard.path), shard, schema, verify) for shard in shards if shard.num_rows)
+        self._take(list(sources), schema, {})
 
-    def _take(self, shards: list[tuple[str, Shard, pa.Schema, Verify]], schema: pa.Schema) -> None:
+    def _take(self, shards: list[_Source], schema: pa.Schema, unlike: dict[str, str]) -> None:
         self._shards = shards
         self.schema = schema
+        self._unlike = unlike
         self.offsets: list[int] = [0, *accumulate(shard.num_rows for _, shard, _, _ in shards)]
         self._is_encoded = any(_is_encoded(kind) for kind in schema.types)
         self._mapped: dict[int, MappedShard] = {}
@@ -210,11 +217,8 @@ class ShardMaps:
             if any(kind != kinds[0] for kind in kinds):
                 unlike[name] = ", ".join("absent" if kind is None else str(kind) for kind in kinds)
         joined = cls.__new__(cls)
-        joined._take(
-            [shard for part in parts for shard in part._shards],
-            pa.schema([first.field(name) for name in first.names if name not in unlike]),
-        )
-        joined._unlike = unlike
+        alike = pa.schema([first.field(name) for name in first.names if name not in unlike])
+        joined._take([shard for part in parts for shard in part._shards], alike, unlike)  # noqa: SLF001  # our own
         return joined
 
     def __len__(self) -> int:
