@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from coralord_lightning.stream.loader import CoralLoader
     from coralord_lightning.workspace.planning import DescriptorLike
 
-__all__ = ["Dataset", "load", "read_saved_state", "resolve"]
+__all__ = ["Dataset", "load", "read_checkpoint", "read_saved_state", "resolve"]
 
 Update = Literal["auto", "locked", "offline"]
 Verify = Literal["stat", "read"]
@@ -299,18 +299,29 @@ def read_saved_state(path: str | os.PathLike[str]) -> Mapping[str, Any] | None:
     Raises:
         UsageError: it is no checkpoint, or not one of plain values.
     """
-    import torch
-
     from coralord_lightning.stream.state import saved_state
 
+    return saved_state(read_checkpoint(path, remedy='pin="<fingerprint>", as the run logged it'))
+
+
+def read_checkpoint(path: str | os.PathLike[str], *, remedy: str) -> object:
+    """What a checkpoint holds; nothing in the file is run.
+
+    Args:
+        remedy: what helps whoever asks where it cannot be read.
+    Raises:
+        UsageError: it is no checkpoint, or not one of plain values.
+    """
+    import torch
+
     try:
-        return saved_state(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises anything on a file that is no checkpoint
         raise UsageError(
             os.fspath(path),
             "cannot be read as a checkpoint of plain values",
             facts={"got": str(error).splitlines()[0] if str(error) else type(error).__name__},
-            remedy='pin="<fingerprint>", as the run logged it',
+            remedy=remedy,
         ) from error
 
 

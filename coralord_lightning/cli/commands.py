@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -148,6 +149,22 @@ def verify(values: Namespace, output: Output) -> int:
     return OK if all(item.ok for item in found) else INTEGRITY
 
 
+def samples(values: Namespace, output: Output) -> int:
+    """`coral samples CHECKPOINT --step N`."""
+    from coralord_lightning.versions.samples import samples as samples_of
+
+    step, count = _number("--step", values.step), _number("--count", values.count)
+    store = _workspace(values).store
+    found = samples_of(store, Path(values.checkpoint).expanduser(), step, count=count)
+    for line in report.samples_notes(found, store.home):
+        output.note(line)
+    if output.json:
+        output.value(found.to_json())
+    else:
+        output.text(*report.samples_lines(found))
+    return OK
+
+
 def query(values: Namespace, output: Output) -> int:
     """`coral query SQL`."""
     result = _workspace(values).store.query(values.sql)
@@ -225,6 +242,12 @@ def _jobs(text: str | None) -> int | None:
         raise UsageError("--jobs", error.message, facts=error.facts, remedy="--jobs 2") from error
 
 
+def _number(option: str, text: str) -> int:
+    if re.fullmatch(r"-?[0-9]{1,4000}", text):
+        return int(text)
+    raise UsageError(option, "takes a whole number", facts={"got": text}, remedy=f"{option} 1")
+
+
 def _max_fetch(text: str | None) -> int | None:
     from coralord_lightning.spec.descriptor.units import parse_size
 
@@ -250,6 +273,7 @@ COMMANDS: Mapping[str, Callable[[Namespace, Output], int]] = {
     "log": log,
     "show": show,
     "verify": verify,
+    "samples": samples,
     "query": query,
     "doctor": doctor,
 }

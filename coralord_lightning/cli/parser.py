@@ -154,6 +154,15 @@ COMMANDS: Mapping[str, Command] = {
             ),
         ),
         Command(
+            name="samples",
+            summary="which rows a step of a run saw, by its checkpoint",
+            arguments=(
+                _argument("checkpoint", metavar="CHECKPOINT", help="of a run with a CoralDataModule"),
+                _argument("--step", metavar="N", required=True, help="counts batches over the whole run, from 0"),
+                _argument("--count", metavar="K", default="1", help="so many steps, from that one on; default: 1"),
+            ),
+        ),
+        Command(
             name="query",
             summary="SQL over the catalog: entries, shards, sources, pins, runs",
             arguments=(_argument("sql", metavar="SQL", help='e.g. "select name, num_rows from entries"'),),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from coralord_lightning.cli.doctor import Finding
     from coralord_lightning.spec.explain import Change
     from coralord_lightning.store import QueryResult
+    from coralord_lightning.versions.samples import Samples
     from coralord_lightning.versions.status import Status
     from coralord_lightning.versions.update import LockChange
     from coralord_lightning.versions.verify import Verified
@@ -203,6 +204,34 @@ def verified_lines(found: Sequence[Verified], *, deep: bool) -> list[str]:
                 (f"      {cell(damage.path)}", f"        {cell(damage.what)}", f"        try: {damage.remedy}")
             )
     return lines
+
+
+def samples_notes(found: Samples, home: Path) -> list[str]:
+    """What to know of a list of rows before one trusts it."""
+    lines = [
+        f"coral: version {name[:SHORT]} is not in {home}: its rows are told by their number only"
+        for name in found.missing
+    ]
+    last = max((row.step for row in found.rows), default=found.step)
+    if last >= found.position:
+        lines.append(
+            f"coral: the checkpoint stands before step {found.position}: from there on, if it goes on as it was"
+        )
+    return lines
+
+
+def samples_lines(found: Samples) -> list[str]:
+    """One line a row, below a head."""
+    named = found.sources[0].name is not None
+    head = ("step", "epoch", *(("source",) if named else ()), "row", "partition", "file", "row in shard")
+    rows: list[tuple[Any, ...]] = []
+    for row in found.rows:
+        place = row.place
+        files = () if place is None else place.files
+        told = f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else "".join(files)
+        where = ("", "", None) if place is None else (place.partition[:SHORT], told, place.row_in_shard)
+        rows.append((row.step, row.epoch, *((row.source,) if named else ()), row.row, *where))
+    return table(head, rows)
 
 
 def finding_lines(findings: Sequence[Finding]) -> list[str]:

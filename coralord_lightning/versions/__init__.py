@@ -1,1 +1,1 @@
-"""Questions over many versions: status, explain, update, verify."""
+"""Questions over many versions: status, explain, update, verify; and over a run's rows: samples."""
