@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from coralord_lightning.stream.columns import Node
 from coralord_lightning.stream.places import PlaceTable, Spot
-from coralord_lightning.stream.window import address_bytes
+from coralord_lightning.stream.window import arrow_memory
 
 __all__ = ["gather_objects", "spread"]
 
@@ -26,7 +26,7 @@ def gather_objects(table: PlaceTable, node: Node, spot: Spot) -> list[Any]:
         ShardMissingError: offsets or text are not what was written.
     """
     values = _objects(table, node, spot)
-    valid = None if node.form == "null" else table.valid(node, spot)
+    valid = None if node.form in ("null", "text", "bytes") else table.valid(node, spot)  # those are done
     if valid is not None:
         for number in np.flatnonzero(~valid).tolist():
             values[number] = None
@@ -79,24 +79,44 @@ def _objects(table: PlaceTable, node: Node, spot: Spot) -> list[Any]:  # noqa: P
 
 def _slices(table: PlaceTable, node: Node, spot: Spot) -> list[Any]:
     starts, ends = table.spans(node, spot)
-    origin = table.text_starts(node, spot)
-    bounds = zip((starts + origin).tolist(), (ends + origin).tolist(), strict=True)
-    memory = address_bytes()
+    bounds = np.stack([starts, ends], axis=1) + np.expand_dims(table.text_starts(node, spot), -1)
+    valid = table.valid(node, spot)
     if node.form == "bytes":
-        return [bytes(memory[start:end]) for start, end in bounds]
+        return _copied(pa.large_binary(), bounds, valid)
     try:
-        return [str(memory[start:end], "utf-8") for start, end in bounds]
+        return _copied(pa.large_string(), bounds, valid)
     except UnicodeDecodeError as error:
-        raise _no_text(table, spot, starts + origin, ends + origin, error) from error
+        bad = next(
+            number for number, value in enumerate(_copied(pa.large_binary(), bounds, valid)) if _is_broken(value)
+        )
+        raise table.damaged(spot, bad, f"text that is no UTF-8: {error.reason}") from error
 
 
-def _no_text(table: PlaceTable, spot: Spot, starts: Any, ends: Any, error: UnicodeDecodeError) -> Exception:
-    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        try:
-            str(address_bytes()[start:end], "utf-8")
-        except UnicodeDecodeError:
-            return table.damaged(spot, number, f"text that is no UTF-8: {error.reason}")
-    return table.damaged(spot, 0, error.reason)
+def _copied(kind: pa.DataType, bounds: Any, valid: Any) -> list[Any]:
+    """Bytes or texts from anywhere in memory, None where they are not valid.
+
+    Args:
+        bounds: int64[n, 2], where each begins and ends, from the window's first byte.
+    """
+    # Arrow makes Python objects fast, but wants values side by side. So between any two there is a null that spans what
+    # lies between them, backwards too: no one looks at where a null lies. The first and the last keep offsets in order.
+    count, memory = len(bounds), arrow_memory()
+    offsets = np.empty(2 * count + 2, dtype=np.int64)
+    offsets[0], offsets[1:-1], offsets[-1] = 0, bounds.reshape(-1), memory.size
+    bits = np.zeros(2 * count + 1, dtype=np.bool_)
+    bits[1::2] = True if valid is None else valid
+    mask = pa.py_buffer(np.packbits(bits, bitorder="little"))
+    array = pa.Array.from_buffers(kind, 2 * count + 1, [mask, pa.py_buffer(offsets), memory])
+    objects: list[Any] = array.to_pylist()[1::2]
+    return objects
+
+
+def _is_broken(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _explained(node: Node, values: Any) -> list[Any]:

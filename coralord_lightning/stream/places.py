@@ -98,7 +98,7 @@ class PlaceTable:
         self._clear()
 
     def _clear(self) -> None:
-        self._table = np.zeros((self._plan.num_slots, len(self._maps)), dtype=np.int64)
+        self._table = np.zeros((self._plan.num_slots, max(len(self._maps), 1)), dtype=np.int64)
         self._is_open = np.zeros(len(self._maps), dtype=np.bool_)
 
     def require(self, rows: Rows) -> Spot:

@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
 
 __all__ = [
     "FIRST",
     "UNITS",
     "Places",
-    "address_bytes",
+    "arrow_memory",
     "copy_bits",
     "copy_items",
     "copy_run",
@@ -54,9 +55,11 @@ def _memory() -> Any:
 
 
 @functools.cache
-def address_bytes() -> memoryview:
-    """All memory as bytes; slices of it are what `bytes()` and `str()` copy from."""
-    return memoryview(_memory()).cast("B")
+def arrow_memory() -> pa.Buffer:
+    """All memory as Arrow's buffer of values; byte 0 is the one at `FIRST`."""
+    import pyarrow as pa
+
+    return pa.foreign_buffer(FIRST, _END - FIRST)
 
 
 @functools.cache
