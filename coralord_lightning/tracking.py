@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from coralord_lightning.errors import CoralWarning, UsageError
@@ -34,21 +34,27 @@ def require_key_is_free(model: Any) -> None:
         )
 
 
-def log_version(version: Version, loggers: Iterable[Any]) -> None:
-    """Tell every logger which data the run trains on, unless it was told already.
+def log_version(version: Version, loggers: Iterable[Any], versions: Mapping[str, Version] | None = None) -> None:
+    """Tell every logger which data the run reads, unless it was told already.
 
     Args:
+        version: the run's own.
         loggers: of a Trainer; any object with Lightning's `log_hyperparams`.
+        versions: role -> version, of all that the run reads; those of other roles than "main" are told too, under
+            `versions` in the same entry.
 
     Warns:
         CoralWarning: a logger failed.
     """
+    others = {role: other.to_json() for role, other in (versions or {}).items() if role != "main"}
+    entry = version.to_json() | ({"versions": others} if others else {})
+    told = " ".join([version.fingerprint, *(f"{role}={other['fingerprint']}" for role, other in others.items())])
     for logger in loggers:
-        if getattr(logger, _LOGGED, None) == version.fingerprint:
+        if getattr(logger, _LOGGED, None) == told:
             continue
         try:
-            _log(logger, {HPARAMS_KEY: version.to_json()})
-            setattr(logger, _LOGGED, version.fingerprint)
+            _log(logger, {HPARAMS_KEY: entry})
+            setattr(logger, _LOGGED, told)
         except Exception as error:  # noqa: BLE001  # loggers talk to servers: anything may come, and training goes on
             warnings.warn(
                 f"{type(logger).__name__} did not take the data version {version.fingerprint}: {error!r}",

@@ -43,7 +43,7 @@ _CONTEXT = {
     "fileObject": "cr:fileObject",
 }
 
-_KINDS = {"row": "cr:Int64", "x": "cr:Float32", "part": "sc:Text"}
+_KINDS = {"row": "cr:Int64", "x": "cr:Float32", "w": "cr:Int64", "part": "sc:Text"}
 
 _CROISSANT = {
     "@context": _CONTEXT,
@@ -81,26 +81,32 @@ _CROISSANT = {
 _DESCRIPTOR = """\
 name: toy
 croissant: croissant.json
-fields: [row, x]
+fields: [{fields}]
 splits:
 """
 
 
-def toy_project(folder: Path, *, rows: dict[str, int] | None = None, extra: str = "") -> Path:
-    """A descriptor whose rows are numbered from 0 in each split; returns its path."""
+def toy_project(
+    folder: Path, *, rows: dict[str, int] | None = None, first: int = 0, fields: str = "row, x", extra: str = ""
+) -> Path:
+    """A descriptor whose rows are numbered from `first` in each split; returns its path.
+
+    Column `w` is 0 in every third row and 1 or 2 in the others.
+    """
     rows = ROWS if rows is None else rows
     folder.mkdir(parents=True, exist_ok=True)
     table = pa.table(
         {
-            "row": [row for count in rows.values() for row in range(count)],
+            "row": [first + row for count in rows.values() for row in range(count)],
             "x": pa.array([row / 10 for count in rows.values() for row in range(count)], pa.float32()),
+            "w": [row % 3 for count in rows.values() for row in range(count)],
             "part": [name for name, count in rows.items() for _ in range(count)],
         }
     )
     pq.write_table(table, folder / "rows.parquet")
     (folder / "croissant.json").write_text(json.dumps(_CROISSANT))
     splits = "".join(f"  {name}: {{where: \"part = '{name}'\"}}\n" for name in rows)
-    (folder / "toy.yaml").write_text(_DESCRIPTOR + splits + extra)
+    (folder / "toy.yaml").write_text(_DESCRIPTOR.format(fields=fields) + splits + extra)
     return folder / "toy.yaml"
 
 

@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from coralord_lightning.datamodule.arguments import (
     Transform,
     hyperparameters,
-    require_supported,
+    plain_arguments,
+    rows_per_rank,
     transforms_by_split,
 )
 from coralord_lightning.datamodule.bases import LightningDataModule
+from coralord_lightning.datamodule.parts import open_part, splits_of
 from coralord_lightning.datamodule.resume import help_resume
-from coralord_lightning.dataset import read_saved_state, resolve
-from coralord_lightning.errors import (
-    CoralWarning,
-    DataVersionMismatchError,
-    ShardMissingError,
-    UsageError,
-    VersionNotFoundError,
+from coralord_lightning.datamodule.roles import DescriptorLike, roles_of
+from coralord_lightning.datamodule.versions import (
+    Resolver,
+    Versions,
+    agreed,
+    mismatches,
+    saved_versions,
+    versions_to_json,
 )
-from coralord_lightning.spec.descriptor import SubsetDescriptor
-from coralord_lightning.stream.feed import split_feed
+from coralord_lightning.dataset import read_saved_state
+from coralord_lightning.errors import CoralWarning, UsageError
 from coralord_lightning.stream.loader import CoralLoader, require_batches
 from coralord_lightning.stream.options import LoaderOptions
-from coralord_lightning.stream.ranks import Report, agree, are_connected, tell_failure
-from coralord_lightning.stream.state import MARKER, Position, saved_state
+from coralord_lightning.stream.ranks import are_connected
+from coralord_lightning.stream.state import MARKER, saved_state
 from coralord_lightning.tracking import log_version, require_key_is_free
 
 if TYPE_CHECKING:
     from coralord_lightning.spec.statistics import FieldStatistics
+    from coralord_lightning.stream.batches import Collate
     from coralord_lightning.workspace import Version
 
 __all__ = ["CoralDataModule"]
@@ -44,38 +47,57 @@ _STATE_FORMAT = 1
 class CoralDataModule(LightningDataModule):
     """The data of a run: resolved, built where stale, handed out in batches, logged and kept in the checkpoint.
 
-    Constructing, printing and pickling it touches neither disk nor network. Batches are dict[field, Tensor].
+    Constructing, printing and pickling it touches neither disk nor network. Batches are dict[field, Tensor]; each
+    tensor is [batch, *shape of the field]. Where the last batch must be filled up so that all ranks have equally many,
+    every batch of that part has `is_padding`, bool[batch].
+
+    `descriptor`, `val`, `test`, `predict` and the descriptor of a mixture's source are each a path, a mapping (all but
+    the first with `base_dir` in it, where it has one of its own), a DictConfig or a SubsetDescriptor.
 
     Args:
-        descriptor: path, mapping, DictConfig or SubsetDescriptor.
+        descriptor: what to train on (split `train`), and to validate, test and predict on (splits of those names). None
+            where `mixture` is given: then nothing but `val`, `test` and `predict` say what to evaluate on.
         batch_size: rows in a batch of one rank.
         global_batch_size: rows in a step over all ranks, instead of `batch_size`; a multiple of the world size.
         eval_batch_size: rows in a batch of one rank in validation, test and prediction; default: as in training.
-        shuffle: of the training split: False, True ("full"), or "block" (later).
-        seed: of the order.
-        num_workers: 0; gathering needs none.
+        shuffle: of the training rows: False keeps the stored order; True or "full" permutes all rows in each epoch;
+            "block" permutes blocks of about 4 MiB and mixes 64 to 127 of them: for data larger than memory.
+        seed: of everything that is drawn.
+        num_workers: processes that run `transform`; gathering needs none.
         drop_last: leave out the training rows that fill no global batch, instead of filling the last one up.
         pin_memory: page-locked tensors.
         transform: called with each batch, a dict; or {"train": f, "val": g, …}.
-        collate: later.
+        collate: lists of different lengths: "pad", "offsets" or "rows"; or a function of a list of rows.
         batch_as: field names; batches are tuples in that order instead of dicts.
-        val: later: another descriptor for validation; likewise `test` and `predict`.
-        mixture: later; likewise `weights`, `stopping`, `epoch_size`, `lanes`, `skip`, `resume_batch` and
-            `checkpoint_code`.
+        val: other data for validation: its split `val`, else its only split; likewise `test` and `predict`.
+        mixture: {name: {weight: 0.7, descriptor: …, split: …, pin: …}, …}: training rows are drawn from these sources,
+            in proportion to their weights (above 0, of any sum). `name` is the descriptor's path unless `descriptor` is
+            given; `split` is `train`, else the only one, by default. `descriptor` then gives `val`, `test` and
+            `predict` only.
+        weights: a column; training rows are drawn by it, with replacement.
+        stopping: an epoch of the mixture ends "first": before any source repeats a row; "all": when each row was seen.
+        epoch_size: rows drawn in an epoch, over all ranks, with `weights` or a mixture.
         verify: "stat": shards are there with their sizes; "read": their bytes are what was built.
+        lanes: runs of rows that each global batch takes equal parts of, so that a node reads only some of them.
+        skip: (start, stop) of training steps to leave out, counted over the whole run from 0; a resumed run goes on
+            leaving them out.
+        resume_batch: "rebatch": a run may resume inside an epoch with global batches of another size; no row of the
+            epoch is repeated or lost.
+        checkpoint_code: later.
         base_dir: what relative paths in a mapping are relative to.
         home: the store directory; default: CORAL_HOME, `coral.toml`, `~/.cache/coralord`.
-        pin: a fingerprint, a prefix of one, or a checkpoint: this version and no other, whatever the descriptor says.
+        pin: a fingerprint, or a prefix of one: this version of `descriptor` and no other, whatever it says; or a
+            checkpoint: the versions of that run, of all its data.
         update: None: the committed `coral.lock` if there is one, else "auto"; "auto" | "locked" | "offline".
         build: False: a stale or missing version raises, naming the `coral build …` to run.
     Raises:
-        UsageError: an argument has a value that nothing can mean.
+        UsageError: an argument has a value that nothing can mean, or means nothing beside the others.
         NotYetSupportedError: an argument is set whose machinery is not in this release.
     """
 
     def __init__(
         self,
-        descriptor: str | os.PathLike[str] | Mapping[str, Any] | SubsetDescriptor,
+        descriptor: DescriptorLike | None = None,
         batch_size: int | None = None,
         *,
         global_batch_size: int | None = None,
@@ -86,12 +108,12 @@ class CoralDataModule(LightningDataModule):
         drop_last: bool = False,
         pin_memory: bool = False,
         transform: Transform | Mapping[str, Transform] | None = None,
-        collate: str | Callable[..., Any] | None = None,
+        collate: Collate | None = None,
         batch_as: Sequence[str] | None = None,
-        val: str | Mapping[str, Any] | None = None,
-        test: str | Mapping[str, Any] | None = None,
-        predict: str | Mapping[str, Any] | None = None,
-        mixture: Mapping[str, Any] | None = None,
+        val: DescriptorLike | None = None,
+        test: DescriptorLike | None = None,
+        predict: DescriptorLike | None = None,
+        mixture: Mapping[str, Mapping[str, Any]] | None = None,
         weights: str | None = None,
         stopping: Literal["first", "all"] | None = None,
         epoch_size: int | None = None,
@@ -107,59 +129,64 @@ class CoralDataModule(LightningDataModule):
         build: bool = True,
     ) -> None:
         super().__init__()
-        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        require_supported(given)
+        given = plain_arguments({name: value for name, value in locals().items() if name not in ("self", "__class__")})
         self.batch_size = batch_size
         self.global_batch_size = global_batch_size
         self.eval_batch_size = eval_batch_size
-        self._descriptor = descriptor
-        self._transforms = transforms_by_split(transform)
-        self._train = {"shuffle": shuffle, "drop_last": drop_last}
-        self._loading: dict[str, Any] = {
-            "seed": seed, "num_workers": num_workers, "pin_memory": pin_memory, "batch_as": batch_as
-        }  # fmt: skip
-        self._resolving: dict[str, Any] = {
-            "home": home, "base_dir": base_dir, "update": update, "verify": verify
-        }  # fmt: skip
-        self._pin = pin
+        self._roles = roles_of(given)
+        self._resolver = Resolver(roles=self._roles, home=home, update=update, verify=verify)
         self._build = build
-        self._options(world_size=1, batch_size=self._batch_size(1, "train"), **self._train).require_valid()
-        self._prepared: Version | None = None
+        self._transforms = transforms_by_split(given["transform"])
+        training = ("shuffle", "drop_last", "skip", "resume_batch", "weights", "epoch_size")
+        everywhere = ("seed", "num_workers", "pin_memory", "batch_as", "collate", "lanes")
+        self._training = {name: given[name] for name in training}
+        self._everywhere = {name: given[name] for name in everywhere}
+        self._require_options(unknown_world=True)
+        self._prepared: Versions | None = None
         self._failure: Exception | None = None
-        self._version: Version | None = None
-        self._expected: Mapping[str, Any] | None = None
+        self._versions: Versions | None = None
+        self._expected: Mapping[str, Any] = {}
         self._resume: Mapping[str, Any] | None = None
         self._train_loader: CoralLoader | None = None
         self.save_hyperparameters(hyperparameters(given), logger=False)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
-        """Make the data module of a saved run again, pinned to that run's version; arguments are Lightning's."""
+        """Make the data module of a saved run again, pinned to that run's versions; arguments are Lightning's."""
         module = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
-        found = module._expected is not None  # noqa: SLF001  # our own instance
+        found = bool(module._expected)  # noqa: SLF001  # our own instance
         if not found and isinstance(checkpoint_path, str | os.PathLike):  # a class of another name saved it
             module.load_state_dict(read_saved_state(checkpoint_path) or {})
         return module
 
     def __repr__(self) -> str:
-        version = self._version or self._prepared
-        state = "not resolved yet" if version is None else version.fingerprint[:12]
-        name = self._descriptor if isinstance(self._descriptor, str | os.PathLike) else "…"
-        return f"{type(self).__name__}({os.fspath(name)!r}, {state})"
+        known = self._versions or self._prepared
+        state = "not resolved yet" if known is None else next(iter(known.values())).fingerprint[:12]
+        name = next(iter(self._roles.asked.values())).descriptor
+        return f"{type(self).__name__}({os.fspath(name) if isinstance(name, str | os.PathLike) else '…'!r}, {state})"
 
     __str__ = __repr__  # Lightning's would ask for every dataloader
 
     @property
+    def versions(self) -> dict[str, Version]:
+        """The versions of this run by role: "main", "val", "test", "predict", "mixture.<name>", as far as it has them.
+
+        Raises:
+            UsageError: they are not resolved yet.
+        """
+        versions = self._versions or self._prepared
+        if versions is None:
+            raise UsageError("version", "is not resolved yet", remedy="dm.prepare_data(); dm.setup()")
+        return dict(versions)
+
+    @property
     def version(self) -> Version:
-        """The version of this run.
+        """The version of `descriptor`; without one, that of the mixture's first source.
 
         Raises:
             UsageError: it is not resolved yet.
         """
-        version = self._version or self._prepared
-        if version is None:
-            raise UsageError("version", "is not resolved yet", remedy="dm.prepare_data(); dm.setup()")
-        return version
+        return next(iter(self.versions.values()))
 
     @property
     def classes(self) -> Mapping[str, Sequence[str]]:
@@ -168,7 +195,7 @@ class CoralDataModule(LightningDataModule):
 
     @property
     def stats(self) -> Mapping[str, FieldStatistics]:
-        """Field -> statistics over the training split: `dm.stats["image"].mean`.
+        """Field -> statistics over the training split of `version`: `dm.stats["image"].mean`.
 
         Raises:
             UsageError: nobody has counted it.
@@ -176,11 +203,11 @@ class CoralDataModule(LightningDataModule):
         return self.version.stats("train")
 
     def prepare_data(self) -> None:
-        """Resolve the version and build it if it is stale or missing; called in one process a node.
+        """Resolve all versions and build what is stale or missing; called in one process a node.
 
         An error waits for `setup` where other processes run: they would hang or die without knowing why.
         """
-        if self._version is not None:
+        if self._versions is not None:
             return
         try:
             self._prepared = self._resolve(build=self._build)
@@ -190,55 +217,59 @@ class CoralDataModule(LightningDataModule):
             self._failure = error
 
     def setup(self, stage: str | None = None) -> None:
-        """Take the version that all processes agree on, and tell the loggers.
+        """Take the versions that all processes agree on, and tell the loggers.
 
         Raises:
             CoralError: resolving failed, on whichever rank; every rank raises it.
         """
-        if self._version is None:
-            self._version = self._agreed() if self._is_distributed() else self._prepared or self._resolve(self._build)
+        if self._versions is None:
+            self._versions = self._agreed() if self._is_distributed() else self._prepared or self._resolve(self._build)
         if stage == "fit":
             self._resume, self._train_loader = None, None
-        self._batch_size(self._rank_and_world()[1], "train")
+        self._require_options()
         if self.trainer is not None:
             help_resume(self.trainer)
             require_key_is_free(self.trainer.lightning_module)
             if self.trainer.is_global_zero:
-                log_version(self._version, self.trainer.loggers)
+                log_version(self.version, self.trainer.loggers, self._versions)
 
     def train_dataloader(self) -> Any:
-        """Batches of split `train`; an empty list where there is none."""
-        # The same few batches in each epoch are what Lightning means by overfit_batches.
-        overfit = getattr(self.trainer, "overfit_batches", 0) > 0
-        loader = self._loader("train", **self._train | ({"shuffle": False} if overfit else {}))
-        if isinstance(loader, CoralLoader):
-            require_batches(loader, "train")
-            if self._resume is not None:
-                loader.load_state_dict(self._resume)
-            self._train_loader = loader
+        """Batches to train on, of split `train` or of the mixture.
+
+        With Lightning's `overfit_batches` they are the same few in each epoch: in stored order, of one source.
+
+        Raises:
+            SplitNotFoundError: there is no split `train`.
+            UsageError: an option means nothing for these rows.
+        """
+        loader = self._loader("train")
+        require_batches(loader, "train")
+        going_on = self._live if getattr(self.trainer, "training", False) else None  # reload_dataloaders_every_n_epochs
+        state = self._resume if going_on is None else going_on.state_dict()
+        if state is not None:
+            loader.load_state_dict(state)
+        self._train_loader = loader
         return loader
 
     def val_dataloader(self) -> Any:
-        """Batches of split `val` in stored order; an empty list where there is none."""
+        """Batches to validate on, in an order that no epoch changes; an empty list where there is no such split."""
         return self._loader("val")
 
     def test_dataloader(self) -> Any:
-        """Batches of split `test` in stored order; an empty list where there is none."""
+        """Batches to test on, in an order that no epoch changes; an empty list where there is no such split."""
         return self._loader("test")
 
     def predict_dataloader(self) -> Any:
-        """Batches of split `predict` in stored order; an empty list where there is none."""
+        """Batches to predict on, in an order that no epoch changes; an empty list where there is no such split."""
         return self._loader("predict")
 
     def state_dict(self) -> dict[str, Any]:
         """Which data the run reads and where it stands in them, in plain values."""
-        if self._version is None:
+        if self._versions is None:
             return {}
-        state: dict[str, Any] = {MARKER: _STATE_FORMAT, "version": self._version.to_json()}
-        loader = self._live_loader()
-        if loader is not None:
-            state["loader"] = loader.state_dict() | self._next_position(loader)
-        return state
+        state: dict[str, Any] = {MARKER: _STATE_FORMAT, **versions_to_json(self._versions)}
+        loader = self._live or self._train_loader
+        return state if loader is None else state | {"loader": loader.state_dict()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on with the data of a saved run; the position in them counts for training only.
@@ -248,25 +279,24 @@ class CoralDataModule(LightningDataModule):
         """
         if MARKER not in state_dict:
             return
-        if self._version is None:
-            self._expected = state_dict["version"]
-            self._resume = state_dict.get("loader")
+        if self._versions is None:
+            self._expected, self._resume = saved_versions(state_dict), state_dict.get("loader")
             return
         training = self.trainer is None or self.trainer.state.fn == "fit"
-        same = state_dict["version"]["content_digest"] == self._version.content_digest
-        if training and not same:
-            raise _mismatch(state_dict["version"], self._version)
-        if not same:
+        for error in mismatches(saved_versions(state_dict), self._versions):
+            if training:
+                raise error
             warnings.warn(
-                f"this checkpoint was trained on version {state_dict['version']['fingerprint']}; "
-                f"it now meets version {self._version.fingerprint}",
+                f"this checkpoint was trained on version {error.facts['saved']}; "
+                f"it now meets version {error.facts['loaded']}",
                 CoralWarning,
                 stacklevel=2,
             )
         if training:
             self._resume = state_dict.get("loader")
-            if self._resume is not None and self._train_loader is not None:
-                self._train_loader.load_state_dict(self._resume)
+            loader = self._live or self._train_loader
+            if self._resume is not None and loader is not None:
+                loader.load_state_dict(self._resume)
 
     def adopt(self, checkpoint: Mapping[str, Any]) -> None:
         """Load our state from a whole checkpoint, also one that a class of another name saved."""
@@ -274,115 +304,58 @@ class CoralDataModule(LightningDataModule):
         if state is not None and type(self).__qualname__ not in checkpoint:
             self.load_state_dict(state)
 
-    def _resolve(self, build: bool) -> Version:  # noqa: FBT001  # one caller's word, said by all of them
-        ask = {**self._resolving, "build": build}
-        if self._pin is not None:
-            return resolve(self._descriptor, pin=self._pin, **ask)
-        if self._expected is None:
-            return resolve(self._descriptor, pin=None, **ask)
-        try:
-            found = resolve(self._descriptor, pin=self._expected["fingerprint"], **ask)
-            return replace(found, name=self._expected["name"])
-        except (VersionNotFoundError, ShardMissingError):
-            version = resolve(self._descriptor, pin=None, **ask)
-            if version.content_digest != self._expected["content_digest"]:
-                raise _mismatch(self._expected, version) from None
-            return version
+    def _resolve(self, build: bool) -> Versions:  # noqa: FBT001  # one caller's word, said by all of them
+        versions = self._resolver.resolve(build=build, expected=self._expected)
+        splits_of(self._roles, versions)  # a part without its split is told now, not when it is its turn
+        return versions
 
     def _is_distributed(self) -> bool:
         return self.trainer is not None and self.trainer.world_size > 1 and are_connected()
 
-    def _agreed(self) -> Version:
-        """The version of the ranks that prepared one, opened here; every rank raises what any rank raised."""
+    def _agreed(self) -> Versions:
         failure, self._failure = self._failure, None
-        prepared = agree(_report(self._prepared, failure))
-        version: Version | None = None
-        try:
-            version = self._prepared or (
-                self._resolve(build=False)
-                if prepared is None
-                else replace(
-                    resolve(self._descriptor, pin=prepared.fingerprint, build=False, **self._resolving),
-                    name=prepared.name,
-                )
-            )
-        except Exception as error:  # whatever it is, the other ranks wait to hear of it
-            agree(_report(None, error))
-            raise
-        agree(_report(version, None))
-        return version
+        return agreed(self._prepared, failure, resolve=lambda: self._resolve(build=False), reopen=self._resolver.reopen)
 
     def _rank_and_world(self) -> tuple[int, int]:
         """Tell this process's place among those that read different rows; not every process is one."""
         kwargs = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
         return (0, 1) if kwargs is None else (kwargs["rank"], kwargs["num_replicas"])
 
-    def _batch_size(self, world_size: int, split: str) -> int:
-        if split != "train" and self.eval_batch_size is not None:
-            return self.eval_batch_size
-        if (self.batch_size is None) == (self.global_batch_size is None):
-            raise UsageError(
-                "batch_size",
-                "give either batch_size (rows of one rank) or global_batch_size (rows of all ranks)",
-                facts={"got": f"batch_size={self.batch_size}, global_batch_size={self.global_batch_size}"},
-                remedy="batch_size=256",
-            )
-        if self.batch_size is not None:
-            return self.batch_size
-        share, rest = divmod(self.global_batch_size or 0, world_size)
-        if rest:
-            raise UsageError(
-                "global_batch_size",
-                "is no multiple of the number of processes",
-                facts={"got": self.global_batch_size, "processes": world_size},
-                remedy=f"global_batch_size={max(share, 1) * world_size}",
-            )
-        return share
-
-    def _options(self, **changes: Any) -> LoaderOptions:
-        return LoaderOptions(**{**self._loading, **changes})
-
-    def _loader(self, split: str, **changes: Any) -> Any:
-        if self._version is None:
-            raise UsageError(f"{split}_dataloader", "comes after setup", remedy="dm.prepare_data(); dm.setup()")
-        if split not in self._version.splits:
-            return []
-        rank, world_size = self._rank_and_world()
-        options = self._options(
-            batch_size=self._batch_size(world_size, split),
+    def _options(self, part: str, *, rank: int, world_size: int) -> LoaderOptions:
+        size = rows_per_rank(self.batch_size, self.global_batch_size, world_size)
+        # The same few batches in each epoch are what Lightning means by overfit_batches: nothing is drawn.
+        training = {"shuffle": False, "drop_last": self._training["drop_last"]} if self._overfits else self._training
+        return LoaderOptions(
+            batch_size=size if part == "train" or self.eval_batch_size is None else self.eval_batch_size,
             rank=rank,
             world_size=world_size,
-            transform=self._transforms.get(split),
-            **changes,
+            transform=self._transforms.get(part),
+            **self._everywhere,
+            **(training if part == "train" else {}),
         )
-        verify = self._resolving["verify"]
-        return CoralLoader(split_feed(self._version.manifest, self._version.home, split, verify), options)
 
-    def _live_loader(self) -> CoralLoader | None:
-        """The loader that the Trainer reads; anyone may have asked for further ones."""
+    def _require_options(self, *, unknown_world: bool = False) -> None:
+        """Refuse options that cannot be, in training or evaluation; all ranks do it at the same time."""
+        for part in ("train", "val"):
+            rank, world_size = self._rank_and_world()
+            lanes = self._everywhere["lanes"]
+            if unknown_world and self.global_batch_size is None and isinstance(lanes, int):
+                world_size = max(lanes, 1)  # so that it may be any multiple of a batch
+            self._options(part, rank=rank, world_size=world_size).require_valid()
+
+    def _loader(self, part: str) -> Any:
+        if self._versions is None:
+            raise UsageError(f"{part}_dataloader", "comes after setup", remedy="dm.prepare_data(); dm.setup()")
+        rank, world_size = self._rank_and_world()
+        feed = open_part(part, self._roles, self._versions, verify=self._resolver.verify, as_stored=self._overfits)
+        return [] if feed is None else CoralLoader(feed, self._options(part, rank=rank, world_size=world_size))
+
+    @property
+    def _overfits(self) -> bool:
+        return bool(getattr(self.trainer, "overfit_batches", 0) > 0)
+
+    @property
+    def _live(self) -> CoralLoader | None:
+        """The loader that the Trainer reads now; anyone may have asked for further ones."""
         used = None if self.trainer is None else self.trainer.train_dataloader
-        return used if isinstance(used, CoralLoader) else self._train_loader
-
-    def _next_position(self, loader: CoralLoader) -> dict[str, int]:
-        """Where a resumed run goes on: `limit_train_batches` ends an epoch before the loader does."""
-        position = loader.position
-        if self.trainer is not None:
-            limit = self.trainer.num_training_batches
-            if position.global_samples >= limit * loader.layout.global_batch > 0:
-                position = Position(epoch=position.epoch + 1)
-        return {"epoch": position.epoch, "global_samples": position.global_samples}
-
-
-def _report(version: Version | None, error: Exception | None) -> Report:
-    if error is not None:
-        return Report(failure=tell_failure(error))
-    return Report() if version is None else Report(fingerprint=version.fingerprint, name=version.name)
-
-
-def _mismatch(saved: Mapping[str, Any], live: Version) -> DataVersionMismatchError:
-    return DataVersionMismatchError(
-        "checkpoint",
-        "was trained on other data than the descriptor stands for now",
-        facts={"saved": saved["fingerprint"], "loaded": live.fingerprint},
-        remedy=f'CoralDataModule(…, pin="{saved["fingerprint"]}")',
-    )
+        return used if isinstance(used, CoralLoader) else None

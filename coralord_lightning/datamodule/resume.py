@@ -1,4 +1,7 @@
-"""Owns what a resumed Trainer must be helped with; a callback without state, put into every Trainer we meet."""
+"""Owns what a Trainer must be helped with: to resume, and to count epochs of different lengths.
+
+A callback without state, put into every Trainer we meet; never knows a version.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from coralord_lightning.datamodule.bases import Callback
+from coralord_lightning.stream.loader import CoralLoader
 
 __all__ = ["Adopting", "help_resume"]
 
@@ -36,9 +40,43 @@ class _ResumeHelper(Callback):
             loop._restarting = False  # noqa: SLF001  # its setter turns False into True with max_steps
             loop.epoch_loop.restarting = False
             loop.reset()
+        _count_batches(trainer)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+        """Count the batches of this epoch; the sampler was told which one it is just before."""
+        _count_batches(trainer)
 
 
 def help_resume(trainer: Any) -> None:
     """Put the helper into a Trainer, once; called in `setup`, before anything is restored."""
     if not any(isinstance(callback, _ResumeHelper) for callback in trainer.callbacks):
         trainer.callbacks.insert(0, _ResumeHelper())
+
+
+def _count_batches(trainer: Any) -> None:
+    """Tell the Trainer how long the epoch is that it begins, and our loaders where the Trainer will leave it.
+
+    Lightning 2.6 counts once, in `FitLoop.setup_data`, but an epoch that steps are left out of, and one that went on
+    with other global batches, is shorter or longer than others: its last batch would not be known as the last.
+    """
+    loop = trainer.fit_loop
+    combined = loop._combined_loader  # noqa: SLF001  # the one place where the limits are kept
+    if combined is None or not any(isinstance(loader, CoralLoader) for loader in combined.flattened):
+        return
+    limits = list(combined.limits)
+    for number, loader in enumerate(combined.flattened):
+        if isinstance(loader, CoralLoader):
+            length = len(loader)
+            limits[number] = _limited(length, trainer.limit_train_batches)
+            loader.limit_batches(limits[number] if limits[number] < length else None)
+    combined.limits = limits
+    combined._iterator.limits = limits  # noqa: SLF001  # made in setup_data, for an epoch that may have been another
+    loop.max_batches = len(combined)
+    loop._data_fetcher.length = loop.max_batches  # noqa: SLF001
+    if isinstance(trainer.val_check_interval, float) and getattr(trainer, "_val_check_time_interval", None) is None:
+        trainer.val_check_batch = max(1, int(loop.max_batches * trainer.val_check_interval))
+
+
+def _limited(length: int, limit: float) -> int:
+    """As Lightning counts `limit_train_batches`: an int is batches, a float a share; never nothing of something."""
+    return min(length, limit) if isinstance(limit, int) else max(int(length * limit), min(length, 1))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from coralord_lightning.spec.manifest import Manifest
 
-__all__ = ["Feed", "mixed_feed", "require_split", "split_feed"]
+__all__ = ["Feed", "mixed_feed", "require_split", "require_weight", "split_feed"]
 
 Verify = Literal["stat", "read"]
 
@@ -121,7 +121,7 @@ def mixed_feed(feeds: Mapping[str, Feed], weights: Mapping[str, float], stopping
     """
     if not 1 <= len(feeds) <= MAX_SOURCES:
         raise UsageError("mixture", f"has {len(feeds)} sources", remedy=f"name 1 to {MAX_SOURCES} sources")
-    exact = {name: _exact(name, weights[name]) for name in feeds}
+    exact = {name: require_weight(name, weights[name]) for name in feeds}
     whole = sum(exact.values())
     for name, feed in feeds.items():
         if not feed.maps.num_rows:
@@ -149,7 +149,12 @@ def _require_same_classes(first: Feed, name: str, feed: Feed) -> None:
             )
 
 
-def _exact(name: str, weight: Any) -> Fraction:
+def require_weight(name: str, weight: Any) -> Fraction:
+    """The weight of a mixture's source, exactly.
+
+    Raises:
+        UsageError: it is no number above 0.
+    """
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
         raise UsageError(
             f"mixture.{name}.weight", "must be a number above 0", facts={"got": repr(weight)}, remedy="weight: 1.0"

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from coralord_lightning.errors import CoralError, DataVersionMismatchError
 
-__all__ = ["Report", "agree", "are_connected", "tell_failure"]
+__all__ = ["Report", "Told", "agree", "are_connected", "tell_failure"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One version, as another rank can open it."""
+
+    fingerprint: str
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one rank knows: the version it prepared, or why it could not; None and None where it had nothing to do."""
+    """What one rank knows: the versions it prepared, or why it could not; None and None where it had nothing to do.
 
-    fingerprint: str | None = None
-    name: str | None = None
+    Args:
+        versions: role in the run ("main", "val", "mixture.web", …) -> version.
+    """
+
+    versions: Mapping[str, Told] | None = None
     failure: CoralError | None = None
 
 
@@ -45,10 +57,10 @@ def agree(mine: Report) -> Report | None:
     """Hear all ranks; every rank of the run must call this at the same point.
 
     Returns:
-        the report of the lowest rank that has a version; None where no rank has one.
+        the report of the lowest rank that has versions; None where no rank has any.
     Raises:
         CoralError: the error of the lowest rank that failed, the same one on every rank.
-        DataVersionMismatchError: ranks have different versions.
+        DataVersionMismatchError: ranks have different versions in some role.
     """
     import torch.distributed as dist
 
@@ -58,12 +70,19 @@ def agree(mine: Report) -> Report | None:
     for report in heard:
         if report.failure is not None:
             raise mine.failure or report.failure
-    found = [report for report in heard if report.fingerprint is not None]
-    if len({report.fingerprint for report in found}) > 1:
-        raise DataVersionMismatchError(
-            "version",
-            "the processes of this run resolved different versions of the data",
-            facts={f"rank {rank}": report.fingerprint for rank, report in enumerate(heard)},
-            remedy='pin="<one of these fingerprints>"     # or let all nodes share one home',
-        )
-    return found[0] if found else None
+    _require_same(heard)
+    return next((report for report in heard if report.versions is not None), None)
+
+
+def _require_same(heard: Sequence[Report]) -> None:
+    """Every role has the same fingerprint on all ranks that know of any."""
+    known = {rank: report.versions for rank, report in enumerate(heard) if report.versions is not None}
+    for role in dict.fromkeys(role for versions in known.values() for role in versions):
+        found = {rank: versions[role].fingerprint if role in versions else None for rank, versions in known.items()}
+        if len(set(found.values())) > 1:
+            raise DataVersionMismatchError(
+                "version" if role == "main" else role,
+                "the processes of this run resolved different versions of the data",
+                facts={f"rank {rank}": fingerprint or "has no such data" for rank, fingerprint in found.items()},
+                remedy='pin="<one of these fingerprints>"     # or let all nodes share one home',
+            )

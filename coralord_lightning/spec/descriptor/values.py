@@ -10,7 +10,7 @@ from typing import Any
 from coralord_lightning.errors import DescriptorSyntaxError, DescriptorValueError
 from coralord_lightning.spec.descriptor.reader import MAX_DEPTH, is_storable
 
-__all__ = ["plain_values"]
+__all__ = ["plain_values", "resolved"]
 
 
 def plain_values(value: object, *, origin: str) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def plain_values(value: object, *, origin: str) -> dict[str, Any]:
     Raises:
         DescriptorValueError: a value is none that YAML or JSON can hold.
     """
-    value = _resolved(value, origin)
+    value = resolved(value, origin)
     if not isinstance(value, Mapping):
         raise DescriptorSyntaxError(
             origin,
@@ -33,7 +33,12 @@ def plain_values(value: object, *, origin: str) -> dict[str, Any]:
     return {key: _plain(item, (key,), origin) for key, item in _items(value, (), origin)}
 
 
-def _resolved(value: object, origin: str) -> object:
+def resolved(value: object, origin: str) -> object:
+    """An OmegaConf configuration as plain containers; anything else as it is.
+
+    Raises:
+        DescriptorValueError: it has an interpolation or a missing value that cannot be resolved.
+    """
     # only who made a DictConfig has OmegaConf: nobody else pays for the import
     if not type(value).__module__.startswith("omegaconf."):
         return value
@@ -64,7 +69,7 @@ def _items(value: Mapping[Any, Any], path: tuple[str, ...], origin: str) -> list
 
 
 def _plain(value: object, path: tuple[str, ...], origin: str) -> Any:
-    value = _resolved(value, origin)
+    value = resolved(value, origin)
     if len(path) > MAX_DEPTH:
         raise DescriptorSyntaxError(
             origin, f"nests deeper than {MAX_DEPTH}", facts={"at": ".".join(path[:3]) + "…"}, remedy="write it flatter"

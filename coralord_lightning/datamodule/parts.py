@@ -1,0 +1,96 @@
+"""Owns which rows each part of a run reads: which splits of which versions; never in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coralord_lightning.datamodule.roles import EVAL_PARTS, MAIN, Roles
+from coralord_lightning.errors import SplitNotFoundError, nearest
+from coralord_lightning.stream.feed import Feed, Verify, mixed_feed, require_split, split_feed
+
+if TYPE_CHECKING:
+    from coralord_lightning.datamodule.versions import Versions
+    from coralord_lightning.workspace import Version
+
+__all__ = ["Taken", "open_part", "splits_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """One split of one version."""
+
+    role: str
+    split: str
+
+
+def splits_of(roles: Roles, versions: Versions) -> dict[str, tuple[Taken, ...]]:
+    """Part of a run -> the splits that it reads; a part that the run has no data for is left out.
+
+    Raises:
+        SplitNotFoundError: a mixture's source, or a descriptor given for one part, has no split for it.
+    """
+    found: dict[str, tuple[Taken, ...]] = {}
+    if roles.mixture:
+        found["train"] = tuple(
+            Taken(role=source.role, split=_split_for("train", source.role, versions[source.role], source.split))
+            for source in roles.mixture
+        )
+    elif "train" in versions[MAIN].splits:
+        found["train"] = (Taken(role=MAIN, split="train"),)
+    for part in EVAL_PARTS:
+        if part in versions:
+            found[part] = (Taken(role=part, split=_split_for(part, part, versions[part])),)
+        elif MAIN in versions and part in versions[MAIN].splits:
+            found[part] = (Taken(role=MAIN, split=part),)
+    return found
+
+
+def open_part(part: str, roles: Roles, versions: Versions, *, verify: Verify, as_stored: bool = False) -> Feed | None:
+    """The rows of one part; None where the run has none for it.
+
+    Args:
+        as_stored: of a mixture, only its first source: for what must be the same in each epoch.
+    Raises:
+        SplitNotFoundError: the data has no split to train on.
+        UsageError: the sources of the mixture cannot be mixed.
+    """
+    taken = splits_of(roles, versions).get(part)
+    if taken is None:
+        if part == "train":
+            require_split("train", versions[MAIN].manifest)
+        return None
+    feeds = [split_feed(versions[one.role].manifest, versions[one.role].home, one.split, verify) for one in taken]
+    if part != "train" or not roles.mixture or as_stored:
+        return feeds[0]
+    names = [source.name for source in roles.mixture]
+    weights = {source.name: source.weight for source in roles.mixture}
+    return mixed_feed(dict(zip(names, feeds, strict=True)), weights, roles.stopping)
+
+
+def _split_for(part: str, subject: str, version: Version, asked: str | None = None) -> str:
+    """The split that was asked for; else the one named like the part; else the only one."""
+    splits = version.splits
+    wanted = part if asked is None else asked
+    if wanted in splits:
+        return wanted
+    if asked is None and len(splits) == 1:
+        return next(iter(splits))
+    raise SplitNotFoundError(
+        subject if asked is None else f"{subject}.split",
+        f"there is no split '{wanted}' in these data",
+        facts=_facts(version, splits),
+        remedy=_remedy(subject, wanted, splits),
+    )
+
+
+def _facts(version: Version, splits: Mapping[str, int]) -> dict[str, str]:
+    return {"data": version.name or version.fingerprint, "splits": ", ".join(splits)}
+
+
+def _remedy(subject: str, wanted: str, splits: Mapping[str, int]) -> str:
+    near = nearest(wanted, splits) or next(iter(splits), "train")
+    if subject.startswith("mixture."):
+        return f'"{subject.removeprefix("mixture.")}": {{"split": "{near}", …}}     # or another one of its splits'
+    return f"call one of these splits '{wanted}' in that descriptor, or let it have one split only"
