@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import pytest
 from command_line import coral_json
 from coralord_lightning import load
 from coralord_lightning.config import Config
-from coralord_lightning.errors import CoralError
+from coralord_lightning.errors import ManifestCorruptError, ShardMissingError, StaleError
 from coralord_lightning.spec.columns import arrow_schema
 from coralord_lightning.spec.manifest import Manifest
 from coralord_lightning.store import Store
@@ -79,14 +78,21 @@ def _files(store: Store, *kinds: str) -> list[Path]:
 @contextmanager
 def flipped(path: Path, at: int, mask: int) -> Iterator[None]:
     """One byte of a file changed; whatever became of the file, it is whole again afterwards."""
-    home = next(folder for folder in path.parents if folder.name == "home")
     whole = path.read_bytes()
-    path.write_bytes(whole[:at] + bytes([whole[at] ^ mask]) + whole[at + 1 :])
+    _write(path, at, whole[at] ^ mask)
     try:
         yield
     finally:
-        path.write_bytes(whole)
-        shutil.rmtree(home / "quarantine", ignore_errors=True)
+        if path.exists():
+            _write(path, at, whole[at])
+        else:  # it was put aside as evidence
+            path.write_bytes(whole)
+
+
+def _write(path: Path, at: int, value: int) -> None:
+    with path.open("r+b", buffering=0) as file:
+        file.seek(at)
+        file.write(bytes([value]))
 
 
 def _drawn(files: list[Path], count: int, seed: int) -> Iterator[tuple[Path, int, int]]:
@@ -155,7 +161,7 @@ def test_reading_finds_every_flipped_byte_of_what_a_batch_comes_from(space, mani
     }
     for path, at, mask in _drawn(_files(store, *reads), FLIPS, seed=4):
         read = reads[path.relative_to(store.home).parts[0]]
-        with flipped(path, at, mask), pytest.raises(CoralError):
+        with flipped(path, at, mask), pytest.raises((ShardMissingError, ManifestCorruptError)):
             read(path)
     for shard in shards.values():
         assert open_shard(store.home, shard, schema, verify="read").num_rows
@@ -165,5 +171,16 @@ def test_load_hands_out_no_batch_of_a_flipped_byte(space, manifest):
     descriptor = space.config.home.parent / "kinds.yaml"
     for number, drawn in enumerate(_drawn(_files(space.store, "objects", "manifests"), 200, seed=5)):
         asked = {"pin": manifest.fingerprint} if number % 2 else {}
-        with flipped(*drawn), pytest.raises(CoralError):
+        with flipped(*drawn), pytest.raises((ShardMissingError, ManifestCorruptError, StaleError)):
             load(descriptor, home=space.store.home, verify="read", build=False, **asked)
+
+
+def test_a_byte_that_flips_after_loading_is_found_before_a_batch_is_handed_out(space, manifest):
+    descriptor = space.config.home.parent / "kinds.yaml"
+    data = load(descriptor, home=space.store.home, verify="read", build=False)
+    shards = [space.store.home / shard.path for shard in manifest.shards("train")]
+    asked = {"batch_size": 90, "shuffle": True, "batch_as": ["number", "word"]}
+    for path, at, mask in _drawn(shards, 100, seed=6):
+        with flipped(path, at, mask), pytest.raises(ShardMissingError):
+            next(iter(data.loader("train", **asked)))
+    assert len(next(iter(data.loader("train", **asked)))[0]) == 90
