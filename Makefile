@@ -1,13 +1,15 @@
-# make demo | demo-docker | digits-wheels | test | check | bench | clean     (PYTHON=python3.12 make … takes another interpreter)
+# make demo | demo-docker | digits-wheels | test | check | bench | bench-venv | clean     (PYTHON=python3.12 make … takes another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_VENV := .venv-bench
+BENCH_READY := $(BENCH_VENV)/.ready
 LOGS := .demo/logs
 CORAL_HOME ?= $(CURDIR)/.demo/home
 ROOMS := coralord_lightning/spec/*,coralord_lightning/sources/*,coralord_lightning/store/*,coralord_lightning/builder/*
 
-.PHONY: demo demo-docker digits-wheels test check bench clean
+.PHONY: demo demo-docker digits-wheels test check bench bench-venv clean
 
 demo: $(READY)
 	CORAL_HOME="$(CORAL_HOME)" $(BIN)/python examples/digits/train.py --logs $(LOGS)
@@ -35,17 +37,21 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)
+bench: $(READY) $(BENCH_READY)
 	$(BIN)/python benchmarks/hit.py
 	$(BIN)/python benchmarks/extract.py
 	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/incremental.py
 	$(BIN)/python benchmarks/build.py
+	$(BENCH_VENV)/bin/python benchmarks/stream
+
+# The loader's peers have an environment of their own, beside the same torch and this package.
+bench-venv: $(BENCH_READY)
 
 clean:
 	rm -rf .demo .coverage .coverage.* htmlcov build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .import_linter_cache lightning_logs
-	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './$(BENCH_VENV)/*' -prune -exec rm -rf {} +
 
 # torch comes first and alone, so that nothing else brings another one.
 $(READY): pyproject.toml constraints.txt
@@ -55,3 +61,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(READY)
+
+$(BENCH_READY): pyproject.toml constraints.txt benchmarks/requirements.txt
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(BENCH_VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[hf,s3]'
+	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps -r benchmarks/requirements.txt
+	touch $(BENCH_READY)
