@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import io
 import pickle  # noqa: TID251  # others pickle loaders: spawned processes
 from collections.abc import Sequence
 from pathlib import Path
@@ -153,6 +154,83 @@ def test_writing_to_a_batch_changes_no_shard(tmp_path: Path, rows: np.ndarray) -
 
     assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == before
     assert source.gather(rows)["row"].tolist() == rows.tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_many_batches_at_once_are_what_each_is_alone(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    table = example_table()
+    cuts = sorted(data.draw(st.sets(st.integers(1, 59), max_size=8)))
+    source = gatherer(tmp_path_factory.mktemp("shards"), table, np.diff([0, *cuts, 60]).tolist())
+    parts = data.draw(
+        st.lists(
+            st.one_of(
+                st.lists(st.integers(0, 59), max_size=20),
+                st.tuples(st.integers(0, 59), st.integers(0, 60)).map(lambda t: list(range(t[0], min(60, sum(t))))),
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    rows = np.concatenate([np.array(part, dtype=np.int64) for part in parts])
+
+    batches = source.gather_many(rows, [len(part) for part in parts])
+
+    for batch, part in zip(batches, parts, strict=True):
+        expected = table.take(pa.array(part, pa.int64()))
+        for name in table.column_names:
+            found = batch[name] if name == "text" else batch[name].tolist()
+            assert found == expected[name].to_pylist()
+
+
+@pytest.mark.parametrize("rows", [np.arange(60), np.arange(59, -1, -1)], ids=["in order", "not"])
+def test_tensors_of_different_batches_share_no_storage(tmp_path: Path, rows: np.ndarray) -> None:
+    first, second = gatherer(tmp_path, example_table(), [30, 30]).gather_many(rows, [20, 40])
+
+    for name in ("row", "image", "flag", "flags"):
+        assert first[name].untyped_storage().nbytes() == first[name].numel() * first[name].itemsize
+        before = second[name].clone()
+        first[name].fill_(1)
+        assert torch.equal(second[name], before)
+        assert second[name]._version == 0
+    saved = io.BytesIO()
+    torch.save(gatherer(tmp_path, example_table(6000)).gather_many(np.arange(6000), [1, 5999])[0], saved)
+    assert len(saved.getvalue()) < 8000
+
+
+def test_sizes_that_are_not_those_of_the_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="5 rows are no batches of 6 rows"):
+        gatherer(tmp_path, example_table()).gather_many(np.arange(5), [4, 2])
+
+
+def test_batches_of_an_empty_split_and_of_no_rows_are_empty(tmp_path: Path) -> None:
+    table = example_table()
+    empty = Gatherer(ShardMaps(tmp_path, [], table.schema), fields=table.column_names, split="train")
+
+    for source in (empty, gatherer(tmp_path, table), gatherer(tmp_path, table, [30, 30])):
+        batch = source.gather(np.array([], dtype=np.int64))
+        assert (batch["image"].shape, batch["flags"].shape, batch["text"]) == ((0, 2, 3), (0, 5), [])
+
+
+def test_a_row_has_the_bytes_of_its_tensors_or_about_those_of_its_file(tmp_path: Path) -> None:
+    table = example_table()
+    maps = write_maps(tmp_path, table, [60])
+
+    assert Gatherer(maps, fields=["row", "image", "flags"], split="train").row_bytes == 8 + 6 + 5
+    assert 64 <= Gatherer(maps, fields=["text"], split="train").row_bytes <= maps.size_bytes // 60 + 64
+
+
+def test_large_rows_and_rows_of_odd_sizes_come_whole(tmp_path: Path) -> None:
+    for size in (70_001, 300_000):
+        values = np.random.default_rng(0).integers(0, 255, 6 * size, dtype=np.uint8)
+        table = pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(values), size)})
+        batch = gatherer(tmp_path, table, [2, 4]).gather(np.array([5, 0, 3]))
+
+        assert torch.equal(batch["x"], torch.from_numpy(values.reshape(6, size)[[5, 0, 3]]))
+        for path in tmp_path.iterdir():
+            path.unlink()
 
 
 def test_nulls_in_a_tensor_field_are_refused_with_a_remedy(tmp_path: Path) -> None:

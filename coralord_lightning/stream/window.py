@@ -37,6 +37,7 @@ FIRST = 4096
 """The address of place 0: a system maps nothing in the first page."""
 
 _END = 1 << 48  # user addresses of 64-bit Linux and macOS end at 2**47 or 2**48, unless a program asks for more
+_WIDEST = 1 << 14  # torch counts the items of a view in 63 bits; and so wide a row is worth a call of its own
 _UNITS: dict[int, Any] = {1: np.uint8, 2: np.int16, 4: np.int32, 8: np.int64}
 
 UNITS = tuple(_UNITS)
@@ -92,7 +93,10 @@ def copy_items(places: Places, *, unit: int, width: int, out: torch.Tensor | Non
 
     if out is None:
         out = torch.from_numpy(np.empty((len(places), width), _UNITS[unit]))
-    if width:
+    if width > _WIDEST:
+        for place, row in zip(places.tolist(), out.numpy(), strict=True):
+            copy_run(place, width, unit=unit, out=row)
+    elif width:
         torch.index_select(_rows(unit, width), 0, torch.from_numpy(places), out=out if width > 1 else out.view(-1))
     return out.numpy()
 
