@@ -21,13 +21,12 @@ from typing import Any
 
 from machine import facts
 from report import as_markdown
-from rounds import LABELS, PEERS, Bench, median_of, of_limit
+from rounds import LABELS, PEERS, ROUNDS, Bench, median_of, of_limit
 from workloads import WORKLOADS
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 SHARDS = (8, 1000)
 OURS = tuple(f"coral-{shards}" for shards in SHARDS)
-ROUNDS = 3
 
 
 def measure(bench: Bench, workload: str, names: list[str]) -> dict[str, Any]:

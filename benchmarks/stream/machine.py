@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import platform
 from importlib import metadata
@@ -20,7 +20,7 @@ PACKAGES = (
 def facts() -> dict[str, Any]:
     """{date, python, system, cpu, cores, memory_gb, packages: {name: version}}."""
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
-
 from workloads import Workload, columns
 
 __all__ = ["limit", "tensor_dataset"]

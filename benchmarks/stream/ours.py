@@ -65,9 +65,9 @@ def fit_rates(workload: Workload, folder: Path, *, epochs: int) -> dict[str, flo
     import pytorch_lightning as pl
     import torch
     from torch.utils.data import DataLoader, TensorDataset
+    from workloads import columns
 
     from coralord_lightning import CoralDataModule
-    from workloads import columns
 
     warnings.filterwarnings("ignore")
     described, home = descriptor(workload, folder, 8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
-
 from workloads import Workload, table, write_parquet
 
 __all__ = ["hugging_face", "hugging_face_expert", "lance_scan", "lance_take"]
@@ -28,9 +26,7 @@ def hugging_face(workload: Workload, folder: Path, *, shuffle: bool, workers: in
     data = _hf_images(folder, workload) if workload.name == "images" else _hf_dataset(workload, folder)
     data = data.with_format("torch", **given)
     collate = _collate_lists if workload.is_bytes else None
-    return _fixed(
-        DataLoader(data, batch_size=workload.batch, shuffle=shuffle, num_workers=workers, collate_fn=collate)
-    )
+    return _fixed(DataLoader(data, batch_size=workload.batch, shuffle=shuffle, num_workers=workers, collate_fn=collate))
 
 
 def hugging_face_expert(workload: Workload, folder: Path, *, shuffle: bool, workers: int) -> Epoch:
@@ -159,7 +155,5 @@ def _lance_dataset(workload: Workload, folder: Path) -> Path:
     if not path.exists():
         made = path.with_suffix(".tmp")
         lance.write_dataset(table(workload, folder, flat=True), str(made), mode="overwrite")
-        os.replace(made, path)
+        made.replace(path)
     return path
-
-

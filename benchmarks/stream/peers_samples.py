@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from workloads import Workload, columns
 
 __all__ = ["litdata", "mosaic", "web_dataset"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rounds import LABELS
+from contestant import SLICE_S
+from rounds import LABELS, ROUNDS
 
 __all__ = ["as_markdown", "short"]
 
@@ -51,8 +52,8 @@ def _workload(entry: dict[str, Any]) -> str:
         "|---|--:|--:|--:|--:|---|",
     ]
     ranked = sorted(contestants, key=lambda name: -(contestants[name].get("shuffled") or 0))
-    for name in sorted(ranked, key=lambda name: name != "limit"):
-        lines.append(_row(name, contestants[name], contestants.get("limit", {})))
+    limit = contestants.get("limit", {})
+    lines += [_row(name, contestants[name], limit) for name in sorted(ranked, key=lambda name: name != "limit")]
     return "\n".join(lines) + "\n"
 
 
@@ -66,9 +67,13 @@ def _row(name: str, entry: dict[str, Any], limit: dict[str, Any]) -> str:
         ratio = (entry.get("of_limit") or {}).get(order)
         if ratio is None and rate and limit.get(order) and name != "limit":
             ratio = rate / limit[order]
-        cells += [f"{rate:,.0f}" if rate else "", "" if ratio is None else f"{ratio:.2f}" if ratio > 0.1 else f"{ratio:.4f}"]
+        cells += [
+            f"{rate:,.0f}" if rate else "",
+            "" if ratio is None else f"{ratio:.2f}" if ratio > 0.1 else f"{ratio:.4f}",
+        ]
     others = ", ".join(
-        f"{workers}: {short(rate) if isinstance(rate, float) else rate}" for workers, rate in entry.get("by_workers", {}).items()
+        f"{workers}: {short(rate) if isinstance(rate, float) else rate}"
+        for workers, rate in entry.get("by_workers", {}).items()
     )
     best = f"{entry['workers']} ({others})" if "workers" in entry and len(entry["by_workers"]) > 1 else ""
     return f"| {label} | {' | '.join(cells)} | {best} |"
@@ -102,17 +107,18 @@ def _method(found: dict[str, Any]) -> str:
     return f"""## How
 
 - All data lie in the page cache. Every contestant runs in a process of its own with all cores, after a warm-up.
-- The limit is one `torch.index_select` a column and batch from tensors in memory, by a `torch.randperm` drawn in the timed
-  part; in the stored order a clone of a slice. For texts and JPEG it takes the same strings out of Python lists by that
-  permutation and copies each once (a text by decoding it).
-- Limit and ours run in turn, three times, three whole epochs each, the order drawn in the timed part: medians. A ratio is to
+- The limit is one `torch.index_select` a column and batch from tensors in memory, by a `torch.randperm` drawn in the
+  timed part; in the stored order a clone of a slice. For texts and JPEG it takes the same strings out of Python lists
+  by that permutation and copies each once (a text by decoding it).
+- Limit and ours run in turn, {ROUNDS} times, whole epochs, the order drawn in the timed part: medians. A ratio is to
   the limit measured just before.
 - Ours: versions built by `load()` from 8 and from 1,000 Parquet files, read by `data.loader(…)` as it is.
-- Peers are used as their documentation recommends for speed, with 0 and with 2 workers, the better one counts. Their rates
-  are medians of three slices of 0.8 s, the clock started after the first batches, so that workers and orders are free.
-  What reads sample by sample has fewer rows to write{': ' + fewer if fewer else ''}.
-- Hugging Face: `with_format("torch")` (images as `Array2D`) and a DataLoader; "by an expert": Arrow format, one `take` a batch,
-  a collate function of one's own. litData: `optimize`, `StreamingDataLoader`, `TokensLoader` for the tokens; its shuffle is within
-  chunks. MosaicML: MDS without compression; its shuffle is within blocks. WebDataset: tar, a shuffle buffer of 1,000. Lance: one
-  `take` a batch; `LanceDataset` for the scan. The `TensorDataset` stands in memory; for texts and JPEG it is a Dataset over lists.
+- Peers are used as their documentation recommends for speed, with 0 and with 2 workers; the better one counts. Their
+  rates are medians of slices of {SLICE_S} s, the clock started after the first batches, so that workers and orders are
+  free. What reads sample by sample has fewer rows to write{": " + fewer if fewer else ""}.
+- Hugging Face: `with_format("torch")` (images as `Array2D`) and a DataLoader; "by an expert": Arrow format, one `take`
+  a batch, a collate function of one's own. litData: `optimize`, `StreamingDataLoader`, `TokensLoader` for the tokens;
+  it shuffles within chunks. MosaicML Streaming: MDS without compression; it shuffles within blocks. WebDataset: tar,
+  shards shuffled and a buffer of 1,000. Lance: one `take` a batch; `LanceDataset` for the scan. The `TensorDataset`
+  stands in memory; for texts and JPEG it is a Dataset over lists.
 """

@@ -13,7 +13,7 @@ from typing import Any
 
 from contestant import MARK
 
-__all__ = ["LABELS", "PEERS", "Bench", "of_limit", "median_of"]
+__all__ = ["LABELS", "PEERS", "ROUNDS", "Bench", "median_of", "of_limit"]
 
 PEERS = ("tensordataset", "hf", "hf-expert", "litdata", "mosaic", "webdataset", "lance-take", "lance-scan")
 WITH_WORKERS = frozenset(PEERS) - {"tensordataset", "lance-scan"}
@@ -31,6 +31,7 @@ LABELS = {
     "lance-scan": "Lance, sequential scan",
 }
 TIMEOUT_S = 400
+ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def write_parquet(workload: Workload, folder: Path, files: int) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         whole = table(workload, folder)
         bounds = np.linspace(0, len(whole), files + 1).astype(int)
-        for number, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
             part = whole.slice(start, stop - start)
             pq.write_table(part, target / f"{number:04}.parquet", compression="none", use_dictionary=False)
         done.touch()
