@@ -197,7 +197,7 @@ def test_unknown_and_ambiguous_prefixes_are_errors_that_name_the_versions(built)
     code, out, err = coral("verify", "0" * 12, "--home", built.home)
     assert (code, out) == (1, "")
     assert err.startswith("CORAL-E0605")
-    assert built.fingerprint in err
+    assert f"try:      coral verify {built.fingerprint}" in err
     store = open_store(built.home)
     prefixes = {publish(store, seed, name=f"n{seed}").fingerprint[0] for seed in range(17)}  # 16 digits: two agree
     for prefix in prefixes:

@@ -177,7 +177,7 @@ def _other_size(path: str, *, got: int, expected: int) -> ShardMissingError:
 
 def _missing(path: str, message: str, **facts: object) -> ShardMissingError:
     return ShardMissingError(
-        path, message, facts=facts, remedy="run `coral build` on the descriptor again; it replaces the shard"
+        path, message, facts=facts, remedy="run `coral build --verify read` on the descriptor; it replaces the shard"
     )
 
 

@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from coralord_lightning.errors import StoreError
+from coralord_lightning.errors import StoreError, VersionNotFoundError
 from coralord_lightning.spec.manifest import Manifest, Shard
 from coralord_lightning.store import Store
 from coralord_lightning.store.soundness import Flaw, pin_flaw, read_manifest, record_flaw, shard_flaw, size_flaw
@@ -108,8 +109,9 @@ def verify(
     looked = [_look(store, fingerprint, deep=deep) for fingerprint in _chosen(store, prefixes)]
     shards = {shard.path: shard for item in looked if item.manifest for shard in item.manifest.shards()}
     flaws = _read(store.home, shards, threads, watch) if deep else _stat(store.home, shards)
-    found = [_verified(store, item, flaws, options) for item in looked]
-    pins = _pins(store, [item.fingerprint for item in looked], options) if deep else {}
+    mender = _Mender(store, options)
+    found = [_verified(store.home, item, flaws, mender) for item in looked]
+    pins = _pins(store, [item.fingerprint for item in looked], mender) if deep else {}
     found = [replace(item, damaged=(*item.damaged, *pins.get(item.fingerprint, ()))) for item in found]
     return [*found, Verified(fingerprint=None, damaged=tuple(pins[None]))] if None in pins else found
 
@@ -141,8 +143,16 @@ def _chosen(store: Store, prefixes: Sequence[str]) -> list[str]:
     for prefix in prefixes:
         gone = [fingerprint for fingerprint in lost if prefix and fingerprint.startswith(prefix.lower())]
         there = any(fingerprint.startswith(prefix.lower()) for fingerprint in store.fingerprints())
-        found.append(gone[0] if len(gone) == 1 and not there else store.find(prefix))
+        found.append(gone[0] if len(gone) == 1 and not there else _find(store, prefix))
     return list(dict.fromkeys(found))
+
+
+def _find(store: Store, prefix: str) -> str:
+    try:
+        return store.find(prefix)
+    except VersionNotFoundError as error:
+        remedy = error.remedy.replace("coral show", "coral verify")
+        raise VersionNotFoundError(error.subject, error.message, facts=error.facts, remedy=remedy) from None
 
 
 def _look(store: Store, fingerprint: str, *, deep: bool) -> _Looked:
@@ -182,19 +192,19 @@ def _read(
         pool.shutdown(cancel_futures=True)
 
 
-def _verified(store: Store, item: _Looked, flaws: Mapping[str, Flaw | None], options: str) -> Verified:
+def _verified(home: Path, item: _Looked, flaws: Mapping[str, Flaw | None], mender: _Mender) -> Verified:
     shards = {shard.path: shard for shard in item.manifest.shards()} if item.manifest else {}
     every = dict(item.flaws)
-    every |= {store.home / path: flaw for path in shards if (flaw := flaws[path]) is not None}
+    every |= {home / path: flaw for path in shards if (flaw := flaws[path]) is not None}
     return Verified(
         fingerprint=item.fingerprint,
-        damaged=tuple(_damage(store, item.fingerprint, path, flaw, options) for path, flaw in every.items()),
+        damaged=tuple(mender.damage(item.fingerprint, path, flaw) for path, flaw in every.items()),
         num_files=item.num_files + len(shards),
         size_bytes=sum(shard.size_bytes for shard in shards.values()),
     )
 
 
-def _pins(store: Store, chosen: Sequence[str], options: str) -> Mapping[str | None, Sequence[Damage]]:
+def _pins(store: Store, chosen: Sequence[str], mender: _Mender) -> Mapping[str | None, Sequence[Damage]]:
     """Damaged pins by version; under None those that no longer say whose they were, and so may be any version's."""
     found: dict[str | None, list[Damage]] = {}
     known = {*store.fingerprints(), *chosen}
@@ -203,7 +213,7 @@ def _pins(store: Store, chosen: Sequence[str], options: str) -> Mapping[str | No
         if flaw is None or flaw.kind == "missing":
             continue
         owner = next(_named(path, known), None)
-        found.setdefault(owner, []).append(_damage(store, owner, path, flaw, options))
+        found.setdefault(owner, []).append(mender.damage(owner, path, flaw))
     return found
 
 
@@ -216,28 +226,43 @@ def _named(path: Path, fingerprints: set[str]) -> Iterator[str]:
     yield from sorted(fingerprint for fingerprint in fingerprints if fingerprint in text)
 
 
-def _damage(store: Store, fingerprint: str | None, path: Path, flaw: Flaw, options: str) -> Damage:
-    remedy = _remedy(store, fingerprint, path, flaw, options)
-    return Damage(path=path.relative_to(store.home).as_posix(), what=flaw.what, remedy=remedy)
+class _Mender:
+    """Says of each file what mends it: a build makes anew what is gone, and replaces shards.
 
+    Args:
+        options: of `coral build`, as they are typed.
+    """
 
-def _remedy(store: Store, fingerprint: str | None, path: Path, flaw: Flaw, options: str) -> str:
-    """What mends a file; a build makes anew what is gone, and replaces shards."""
-    kind, quoted = path.relative_to(store.home).parts[0], shlex.quote(str(path))
-    if flaw.kind == "unreadable":
-        return f"ls -ld {quoted}   # be allowed to read it; if you are, check the disk"
-    if kind == "objects":
-        read = "--verify read" if flaw.kind == "bytes" else ""
-        return store.how_to_rebuild(fingerprint or "", f"{options} {read}".strip())
-    remove = f"rm -r {quoted}" if flaw.kind == "folder" else f"rm {quoted}"
-    if kind == "partitions":
-        return f"{remove}   # it only saves work: the next build that needs it makes it anew"
-    build = store.how_to_rebuild(fingerprint, options) if fingerprint else f"coral build {options}".rstrip()
-    if kind == "pins" and fingerprint is None:
-        return f"{remove}   # `{build}` on its descriptor binds the name again"
-    if flaw.kind == "missing":
-        return build
-    return f"{remove} && {build}" if build.startswith("coral ") else f"{remove}   # then {build}"
+    def __init__(self, store: Store, options: str) -> None:
+        self._home = store.home
+        self._options = options
+        self._build = lru_cache(maxsize=None)(store.how_to_rebuild)  # it reads every pin
+
+    def damage(self, fingerprint: str | None, path: Path, flaw: Flaw) -> Damage:
+        """A flaw with its remedy."""
+        relative = path.relative_to(self._home)
+        return Damage(
+            path=relative.as_posix(),
+            what=flaw.what,
+            remedy=self._remedy(fingerprint, relative.parts[0], shlex.quote(str(path)), flaw),
+        )
+
+    def _remedy(self, fingerprint: str | None, kind: str, quoted: str, flaw: Flaw) -> str:
+        if flaw.kind == "unreadable":
+            return f"ls -ld {quoted}   # be allowed to read it; if you are, check the disk"
+        if kind == "objects":
+            read = "--verify read" if flaw.kind == "bytes" else ""
+            return self._build(fingerprint or "", f"{self._options} {read}".strip())
+        remove = f"rm -r {quoted}" if flaw.kind == "folder" else f"rm {quoted}"
+        if kind == "partitions":
+            return f"{remove}   # it only saves work: the next build that needs it makes it anew"
+        if fingerprint is None:
+            command = f"coral build {self._options}".rstrip()
+            return f"{remove}   # `{command}` on its descriptor binds the name again"
+        build = self._build(fingerprint, self._options)
+        if flaw.kind == "missing":
+            return build
+        return f"{remove} && {build}" if build.startswith("coral ") else f"{remove}   # then {build}"
 
 
 def _cores() -> int:
