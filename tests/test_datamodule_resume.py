@@ -38,7 +38,9 @@ class Renamed(CoralDataModule):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_project(tmp_path_factory.mktemp("project"))
+    folder = tmp_path_factory.mktemp("project")
+    toy_project(folder / "other", rows={"train": 9}, first=1000, fields="row, x, w")
+    return toy_project(folder, fields="row, x, w")
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +50,21 @@ def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
     return home
 
 
-def saver(package: str, folder: Path, hook: str) -> Any:
-    """A callback that saves a checkpoint whenever a hook is called; files are named by batches trained."""
+HOOKS = ("on_train_batch_end", "on_train_epoch_end", "on_validation_end")
 
-    class Saver(lightning(package).Callback):  # type: ignore[name-defined,misc]
-        def _save(self, trainer: Any, model: Any, *rest: Any) -> None:
+
+def saver(package: str, folder: Path, *hooks: str) -> Any:
+    """A callback that saves a checkpoint at each call of these hooks: files `<batches trained>-<hook>.ckpt`."""
+    pl = lightning(package)
+
+    def save(hook: str) -> Any:
+        def called(self: Any, trainer: Any, model: Any, *rest: Any) -> None:
             if not trainer.sanity_checking:
-                trainer.save_checkpoint(folder / f"{len(model.seen)}.ckpt")
+                trainer.save_checkpoint(folder / f"{len(model.seen)}-{hook}.ckpt")
 
-    setattr(Saver, hook, Saver._save)
-    return Saver()
+        return called
+
+    return type("Saver", (pl.Callback,), {hook: save(hook) for hook in hooks})()
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -85,31 +92,82 @@ def test_trains_tests_predicts_and_resumes_in_the_trainer_of(
     assert model.evaluated == list(range(5))
 
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "epochs": {"max_epochs": 2},
-    "one cycle": {"max_epochs": 2, "one_cycle": True},
-    "steps": {"max_steps": 8, "max_epochs": -1},
-    "limited": {"max_epochs": 2, "limit_train_batches": 3},
-    "validated within": {"max_epochs": 2, "val_check_interval": 2},
-    "one cycle of limited steps": {"max_steps": 8, "limit_train_batches": 3, "one_cycle": True},
+ROUNDS: dict[str, Any] = {"max_epochs": 2}
+
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # arguments of the data module, and of the Trainer
+    "epochs": ({}, ROUNDS),
+    "one cycle": ({}, ROUNDS | {"one_cycle": True}),
+    "steps": ({}, {"max_steps": 8, "max_epochs": -1}),
+    "limited": ({}, ROUNDS | {"limit_train_batches": 3}),
+    "limited by a share": ({}, ROUNDS | {"limit_train_batches": 0.7, "one_cycle": True}),
+    "validated within": ({}, ROUNDS | {"val_check_interval": 2}),
+    "validated by share": ({"skip": [(6, 8)]}, ROUNDS | {"val_check_interval": 0.5}),
+    "one cycle of limited steps": ({}, {"max_steps": 8, "limit_train_batches": 3, "one_cycle": True}),
+    "accumulated": ({}, ROUNDS | {"accumulate_grad_batches": 2}),
+    "block": ({"shuffle": "block"}, ROUNDS),
+    "weights": ({"weights": "w", "epoch_size": 18}, ROUNDS | {"one_cycle": True}),
+    "skipped": ({"skip": [(1, 3), (7, 8)]}, {"max_steps": 9, "max_epochs": -1}),
+    "mixture": ({"stopping": "all"}, ROUNDS),
+    "mixture of so many": ({"epoch_size": 18}, {"max_steps": 8, "limit_train_batches": 4}),
+    "reloaded": ({}, ROUNDS | {"reload_dataloaders_every_n_epochs": 1}),
 }
 
 
-@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_epoch_end", "on_validation_end"])
+def settled(setting: str, project: Path, home: Path) -> Any:
+    """A data module of a setting."""
+    changes = dict(SETTINGS[setting][0])
+    if setting.startswith("mixture"):
+        changes["mixture"] = {
+            str(project): {"weight": 3},
+            "others": {"weight": 2, "descriptor": str(project.parent / "other" / "toy.yaml")},
+        }
+    return example_module(project, home, **changes)
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_resume_from_any_checkpoint_sees_the_rows_of_the_uninterrupted_run(
-    setting: str, hook: str, project: Path, home: Path, tmp_path: Path
+    setting: str, project: Path, home: Path, tmp_path: Path
 ) -> None:
-    options = SETTINGS[setting]
-    package = PACKAGES[len(setting) % 2]
-    whole = fit(package, tmp_path, example_module(project, home), **options).seen
-    fit(package, tmp_path, example_module(project, home), callbacks=[saver(package, tmp_path, hook)], **options)
+    options = SETTINGS[setting][1]
+    package = PACKAGES[list(SETTINGS).index(setting) % 2]
+    whole = fit(package, tmp_path, settled(setting, project, home), **options)
+    fit(package, tmp_path, settled(setting, project, home), callbacks=[saver(package, tmp_path, *HOOKS)], **options)
 
-    checkpoints = sorted(tmp_path.glob("*.ckpt"), key=lambda path: int(path.stem))
-    assert checkpoints
-    for path in checkpoints:
-        resumed = fit(package, tmp_path, example_module(project, home), ckpt=path, **options).seen
-        assert resumed == whole[int(path.stem) :], path.name
+    checkpoints = {path: int(path.stem.partition("-")[0]) for path in tmp_path.glob("*.ckpt")}
+    assert set(checkpoints.values()) == set(range(1, len(whole.seen) + 1))
+    for path, done in checkpoints.items():
+        resumed = fit(package, tmp_path, settled(setting, project, home), ckpt=path, **options)
+        assert resumed.seen == whole.seen[done:], path.name
+        assert resumed.counted == whole.counted[done:], path.name
+
+
+class Died(Exception):
+    """A run that ended."""
+
+
+@pytest.mark.parametrize("setting", ["epochs", "steps", "limited", "validated by share", "skipped"])
+def test_a_run_that_dies_after_every_batch_sees_the_rows_of_one_that_does_not(
+    setting: str, project: Path, home: Path, tmp_path: Path
+) -> None:
+    options = SETTINGS[setting][1]
+    package = PACKAGES[list(SETTINGS).index(setting) % 2]
+
+    class Dying(lightning(package).Callback):  # type: ignore[name-defined,misc]
+        def on_train_batch_end(self, trainer: Any, model: Any, *rest: Any) -> None:
+            trainer.save_checkpoint(tmp_path / "last.ckpt")
+            lives.append(model)
+            raise Died
+
+    whole = fit(package, tmp_path, settled(setting, project, home), **options)
+    lives: list[Any] = []
+    for last in [None] + [tmp_path / "last.ckpt"] * (len(whole.seen) - 1):
+        with pytest.raises(Died):
+            fit(package, tmp_path, settled(setting, project, home), ckpt=last, callbacks=[Dying()], **options)
+    over = fit(package, tmp_path, settled(setting, project, home), ckpt=tmp_path / "last.ckpt", **options)
+
+    assert [life.seen for life in lives] == [[batch] for batch in whole.seen]
+    assert [life.counted for life in lives] == [[count] for count in whole.counted]
+    assert over.seen == []
 
 
 KILLED = """
@@ -163,7 +221,9 @@ def test_state_is_found_by_a_class_of_another_name(package: str, project: Path, 
     hook = saver(package, tmp_path, "on_train_batch_end")
     fit(package, tmp_path, example_module(project, home, Renamed), callbacks=[hook], **options)
 
-    resumed = fit(package, tmp_path, example_module(project, home), ckpt=tmp_path / "3.ckpt", **options)
+    resumed = fit(
+        package, tmp_path, example_module(project, home), ckpt=tmp_path / "3-on_train_batch_end.ckpt", **options
+    )
 
     assert resumed.seen == whole[3:]
 
@@ -204,7 +264,7 @@ def moved(project: Path, home: Path, tmp_path: Path) -> Callable[[], Path]:
             callbacks=[saver(PACKAGES[0], tmp_path, "on_train_batch_end")],
         )  # fmt: skip
         toy_project(tmp_path, rows={"train": 24, "val": 6, "test": 5})
-        return tmp_path / "3.ckpt"
+        return tmp_path / "3-on_train_batch_end.ckpt"
 
     toy_project(tmp_path, rows={"train": 20, "val": 6, "test": 5})
     return move

@@ -116,7 +116,7 @@ def lightning(package: str) -> ModuleType:
 
 
 def toy_model(package: str, *, one_cycle: bool = False, **hparams: Any) -> Any:
-    """A linear model that remembers the rows it trained on, one list a step."""
+    """A linear model that remembers, for each step, the rows it trained on and how Lightning counted it."""
     import torch
 
     pl = lightning(package)
@@ -128,10 +128,12 @@ def toy_model(package: str, *, one_cycle: bool = False, **hparams: Any) -> Any:
                 self.save_hyperparameters(hparams)
             self.layer = torch.nn.Linear(1, 1)
             self.seen: list[list[int]] = []
+            self.counted: list[tuple[int, int, int, bool]] = []
             self.evaluated: list[int] = []
 
         def training_step(self, batch: Any, index: int) -> Any:
             self.seen.append(batch["row"].tolist())
+            self.counted.append((self.current_epoch, index, self.global_step, self.trainer.is_last_batch))
             return self.layer(batch["x"][:, None]).mean()
 
         def validation_step(self, batch: Any, index: int) -> None:

@@ -30,16 +30,24 @@ class _ResumeHelper(Callback):
             trainer.datamodule.adopt(checkpoint)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
-        """Begin the next epoch where a checkpoint was saved at the end of one.
+        """Begin the next epoch where a checkpoint was saved at the end of one, or after its last batch.
 
-        With `max_steps`, Lightning 2.6 goes through the finished epoch again: it skips an epoch of data, or trains
-        on one batch of it only. With `max_epochs` it does not; this takes the same way in both.
+        With `max_steps`, Lightning 2.6 goes through an epoch that ended again: it skips an epoch of data, or trains
+        on one batch of it only. With `max_epochs` it does not; this takes the same way in both. After a last batch it
+        begins the next epoch without counting that it does, so that a further resume finds none begun.
         """
         loop = trainer.fit_loop
-        if isinstance(trainer.datamodule, Adopting) and getattr(loop, "restarted_on_epoch_end", False):
-            loop._restarting = False  # noqa: SLF001  # its setter turns False into True with max_steps
-            loop.epoch_loop.restarting = False
+        if not isinstance(trainer.datamodule, Adopting):
+            return
+        if getattr(loop, "restarted_on_epoch_end", False):
+            _go_on(loop)
             loop.reset()
+        elif _stopped_after_last_batch(loop):  # `loop.reset` counted that epoch as over already
+            loop.max_batches = loop.epoch_loop.batch_progress.current.ready
+            loop.epoch_loop.reset()
+            _go_on(loop)
+            loop.reset_restart_stage()
+            loop.epoch_loop.reset_restart_stage()
         _count_batches(trainer)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
@@ -51,6 +59,20 @@ def help_resume(trainer: Any) -> None:
     """Put the helper into a Trainer, once; called in `setup`, before anything is restored."""
     if not any(isinstance(callback, _ResumeHelper) for callback in trainer.callbacks):
         trainer.callbacks.insert(0, _ResumeHelper())
+
+
+def _go_on(loop: Any) -> None:
+    """Say that nothing restarts: what comes next begins regularly."""
+    loop._restarting = False  # noqa: SLF001  # its setter turns False into True with max_steps
+    loop.epoch_loop.restarting = False
+
+
+def _stopped_after_last_batch(loop: Any) -> bool:
+    return (
+        getattr(loop, "restarted_mid_epoch", False)
+        and getattr(loop.epoch_loop, "restarted_on_train_batch_end", False)
+        and loop.epoch_loop.batch_progress.is_last_batch
+    )
 
 
 def _count_batches(trainer: Any) -> None:
@@ -71,7 +93,9 @@ def _count_batches(trainer: Any) -> None:
             loader.limit_batches(limits[number] if limits[number] < length else None)
     combined.limits = limits
     combined._iterator.limits = limits  # noqa: SLF001  # made in setup_data, for an epoch that may have been another
-    loop.max_batches = len(combined)
+    progress = loop.epoch_loop.batch_progress
+    stands_at_end = loop.epoch_loop.restarting and progress.is_last_batch  # the loaders are in the next epoch already
+    loop.max_batches = progress.current.ready if stands_at_end else len(combined)
     loop._data_fetcher.length = loop.max_batches  # noqa: SLF001
     if isinstance(trainer.val_check_interval, float) and getattr(trainer, "_val_check_time_interval", None) is None:
         trainer.val_check_batch = max(1, int(loop.max_batches * trainer.val_check_interval))
