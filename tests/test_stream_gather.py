@@ -200,6 +200,17 @@ def test_tensors_of_different_batches_share_no_storage(tmp_path: Path, rows: np.
     assert len(saved.getvalue()) < 8000
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a CUDA device")
+def test_pinned_batches_are_page_locked_and_the_same(tmp_path: Path) -> None:
+    maps = write_maps(tmp_path, example_table(), [30, 30])
+    source = Gatherer(maps, fields=example_table().column_names, split="train", pin_memory=True)
+
+    batches = source.gather_many(np.arange(59, -1, -1), [20, 40])
+
+    assert [batch["row"].tolist() for batch in batches] == [list(range(59, 39, -1)), list(range(39, -1, -1))]
+    assert all(batch[name].is_pinned() for batch in batches for name in ("row", "image", "flag", "flags"))
+
+
 def test_sizes_that_are_not_those_of_the_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="5 rows are no batches of 6 rows"):
         gatherer(tmp_path, example_table()).gather_many(np.arange(5), [4, 2])

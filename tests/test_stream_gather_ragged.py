@@ -148,7 +148,8 @@ def test_without_a_word_on_their_form_the_error_names_the_choices(tmp_path: Path
         "  got:      list<item: int64>\n"
         "  pad:      x: tensor[batch, longest, …] filled with zeros, x_lengths\n"
         "  offsets:  x: the values of all rows, x_offsets\n"
-        "  callable: what it returns; it gets x as a list of tensors\n"
+        "  rows:     x: a list of tensors, one a row\n"
+        "  function: what it returns; it gets the batch as a list of rows\n"
         '  try:      collate="pad"     # or collate="offsets", or collate=your_function, '
         "or leave 'x' out: batch_as=[…]"
     )

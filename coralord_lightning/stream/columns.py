@@ -20,6 +20,7 @@ Python's int, float and bool, and times are whole numbers, as in a tensor.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -317,6 +318,7 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_map(kind))
 
 
+@functools.lru_cache(maxsize=256)  # asked for every column of every batch
 def _find_dtype(kind: pa.DataType) -> np.dtype[Any] | None:
     if pa.types.is_boolean(kind):
         return np.dtype(np.bool_)

@@ -55,7 +55,8 @@ def require_choice(field: str, node: Node, collate: str | None) -> None:
             "got": node.kind,
             "pad": f"{field}: tensor[batch, longest, …] filled with zeros, {field}_lengths",
             "offsets": f"{field}: the values of all rows, {field}_offsets",
-            "callable": f"what it returns; it gets {field} as a list of tensors",
+            "rows": f"{field}: a list of tensors, one a row",
+            "function": "what it returns; it gets the batch as a list of rows",
         },
         remedy='collate="pad"     # or collate="offsets", or collate=your_function, '
         f"or leave '{field}' out: batch_as=[…]",
