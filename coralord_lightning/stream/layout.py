@@ -98,7 +98,7 @@ class EpochLayout:
     start: int = 0
     skipped: tuple[Span, ...] = ()
 
-    @property
+    @cached_property
     def num_batches(self) -> int:
         """Batches from `start` on, the same number for every rank."""
         return self._full + (1 if self._tail_width and not self.base.drop_last else 0)
@@ -114,7 +114,12 @@ class EpochLayout:
         """Samples of the epoch that are over after a step; None: all."""
         if step >= self.num_batches - 1:
             return None
-        return (int(self._local(np.array([(step + 1) * self._share - 1]))[0]) + 1) * self.base.lanes
+        over = (step + 1) * self._share
+        for begin, end in self._kept:
+            if over <= end - begin:
+                return (begin + over) * self.base.lanes
+            over -= end - begin
+        raise AssertionError(step)  # only the last batch may take more than the shortest lane has
 
     def take(self, first: int, last: int, rank: int) -> RankSteps:
         """What a rank takes in the steps from `first` on and before `last`; 0 <= first <= last <= num_batches."""
@@ -185,13 +190,25 @@ class EpochLayout:
 
     def _tail(self, rank: int) -> tuple[Rows, npt.NDArray[np.bool_]]:
         width, lanes = self._tail_width, self.base.lanes
-        count = -(-width * lanes // self.base.world_size)
+        # Where several ranks share a lane, each of its samples stays with them: a node opens no other lane's shards.
+        sharing = max(self.base.world_size // lanes, 1) if self.base.world_size % lanes == 0 else 1
+        wide = -(-width // sharing) * sharing
+        count = -(-wide * lanes // self.base.world_size)
         slots = np.arange(rank * count, (rank + 1) * count, dtype=np.int64)
-        lane, kept = np.minimum(slots // width, lanes - 1), self._full * self._share + slots % width
-        padding = (slots >= width * lanes) | (kept >= self._each + (lane < self._longer))
-        positions = self._position(lane, np.minimum(kept, self._each + (lane < self._longer) - 1))
-        positions[padding] = np.arange(int(padding.sum())) % self.base.num_rows
+        lane, kept = np.minimum(slots // wide, lanes - 1), self._full * self._share + slots % wide
+        left = self._each + (lane < self._longer)
+        padding = (slots >= wide * lanes) | (kept >= left)
+        positions = self._position(lane, np.maximum(np.minimum(kept, left - 1), 0))
+        positions[padding] = self._filling(lane[padding])
         return positions, padding
+
+    def _filling(self, lanes: Rows) -> Rows:
+        """Positions that fill a batch up: from the start of the same lane, where it has any."""
+        sizes, turns = np.diff(self._starts)[lanes], np.arange(len(lanes))
+        filling: Rows = np.where(
+            sizes > 0, self._starts[lanes] + turns % np.maximum(sizes, 1), turns % self.base.num_rows
+        )
+        return filling
 
 
 def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:

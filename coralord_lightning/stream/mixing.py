@@ -1,8 +1,9 @@
 """Owns the orders that draw: from several splits by weight, and from one split by a column; pure, never reads a column.
 
 A mixture is dealt out in blocks of 4,096 positions. How many of a block each source gets is exact over the whole epoch
-(never more than one sample off its share), and where in the block they stand is a keyed permutation: any position is
-computed alone, so a mixture resumes like any other order.
+(never more than one sample off its share; the largest source takes what rounding leaves, less than one sample for each
+other source), and where in the block they stand is a keyed permutation: any position is computed alone, so a mixture
+resumes like any other order.
 """
 
 from __future__ import annotations
@@ -66,11 +67,13 @@ class MixedOrder:
     def deal(self, epoch: int, positions: Rows) -> tuple[Rows, Rows]:
         """Which source each position is dealt to, and how many the source was dealt before it."""
         sources, turns = np.empty_like(positions), np.empty_like(positions)
-        blocks = positions // _DEAL
+        # What fills no block is dealt with the last one: in a shorter block the largest source's part could shrink.
+        last = max(self.num_rows // _DEAL, 1) - 1
+        blocks = np.minimum(positions // _DEAL, last)
         for block in np.unique(blocks).tolist():
             chosen = blocks == block
             before = _dealt(self.weights, block * _DEAL)
-            size = min(_DEAL, self.num_rows - block * _DEAL)
+            size = _DEAL if block < last else self.num_rows - block * _DEAL
             after = _dealt(self.weights, block * _DEAL + size)
             ends = np.cumsum([stop - start for start, stop in zip(before, after, strict=True)])
             key = f"{self.key}\n{epoch}\nblock {block}"

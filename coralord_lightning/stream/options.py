@@ -13,8 +13,9 @@ from coralord_lightning.stream.recipe import Recipe
 if TYPE_CHECKING:
     from coralord_lightning.stream.batches import Collate, Transform
     from coralord_lightning.stream.feed import Feed
+    from coralord_lightning.stream.state import Position
 
-__all__ = ["LoaderOptions", "recipe_of"]
+__all__ = ["LoaderOptions", "recipe_of", "require_epochs"]
 
 _SHUFFLES: dict[Any, Shuffle] = {False: False, True: "full", "full": "full", "block": "block"}
 
@@ -72,7 +73,7 @@ class LoaderOptions:
             _require_int("epoch_size", self.epoch_size, 1)
         if self.rank >= self.world_size:
             raise _usage("rank", f"{self.rank} of {self.world_size}", f"rank=0 … rank={self.world_size - 1}")
-        if self.shuffle not in _SHUFFLES or isinstance(self.shuffle, int) != isinstance(self.shuffle, bool):
+        if not _is_shuffle(self.shuffle):
             raise _usage("shuffle", repr(self.shuffle), "shuffle=True, shuffle=False or shuffle='block'")
         if self.resume_batch not in (None, "rebatch"):
             raise _usage("resume_batch", repr(self.resume_batch), 'resume_batch="rebatch"')
@@ -82,8 +83,7 @@ class LoaderOptions:
             raise _usage("collate", repr(self.collate), 'collate="pad"     # or "offsets", "rows", or a function')
         if self.weights is not None and not self.shuffle:
             raise _usage("weights", "shuffle=False", "shuffle=True     # weights draw rows")
-        for span in self.skip or ():
-            _require_span(span)
+        _require_spans(self.skip or ())
         self._require_lanes()
 
     def _require_lanes(self) -> None:
@@ -130,17 +130,49 @@ def _skipping(recipe: Recipe, skip: Sequence[Sequence[int]]) -> Recipe:
     base = recipe.layout()
     if not skip or not base.num_batches:
         return recipe
+    for start, stop in skip:
+        epoch = -(-start // base.num_batches)
+        if (epoch + 1) * base.num_batches <= stop:  # before any list is made of what may be billions of epochs
+            raise _nothing_left(epoch, base.num_batches)
     spans = [span for start, stop in skip for span in base.spans(start, stop)]
     skipping = replace(recipe, skip=tuple(dict.fromkeys(spans)))
-    for epoch in {span[0] for span in spans}:
-        if not skipping.epoch(base, epoch, 0).num_batches:
-            raise UsageError(
-                "skip",
-                f"leaves no batch of epoch {epoch}",
-                facts={"batches in an epoch": base.num_batches},
-                remedy=f"skip fewer steps than {epoch * base.num_batches} to {(epoch + 1) * base.num_batches - 1}",
-            )
+    require_epochs(skipping)
     return skipping
+
+
+def require_epochs(recipe: Recipe, since: Position | None = None) -> None:
+    """Refuse to skip all of an epoch.
+
+    Args:
+        since: where a run stands; what lies before it is over.
+    Raises:
+        UsageError: an epoch that is to come has no batch.
+    """
+    base = recipe.layout()
+    for epoch in sorted({epoch for epoch, _, _ in recipe.skip}):
+        is_over = since is not None and (epoch < since.epoch or (epoch == since.epoch and since.batches > 0))
+        if base.num_batches and not is_over and not recipe.epoch(base, epoch, 0).num_batches:
+            raise _nothing_left(epoch, base.num_batches)
+
+
+def _nothing_left(epoch: int, num_batches: int) -> UsageError:
+    return UsageError(
+        "skip",
+        f"leaves no batch of epoch {epoch}",
+        facts={"batches in an epoch": num_batches},
+        remedy=f"skip fewer steps than {epoch * num_batches} to {(epoch + 1) * num_batches - 1}",
+    )
+
+
+def _is_shuffle(value: object) -> bool:
+    return isinstance(value, bool | str) and value in _SHUFFLES
+
+
+def _require_spans(skip: object) -> None:
+    if isinstance(skip, str) or not isinstance(skip, Sequence):
+        raise _usage("skip", repr(skip), "skip=[(1000, 1010)]     # steps 1000 to 1009")
+    for span in skip:
+        _require_span(span)
 
 
 def _require_span(span: object) -> None:

@@ -57,7 +57,8 @@ def rows_of_step(state: LoaderState, step: int, *, cumulated: npt.NDArray[np.flo
     recipe = chapter.recipe
     layout = recipe.epoch(recipe.layout(), position.epoch, position.global_samples)
     taken = layout.take(0, 1, 0)
-    order = recipe.order(state.sources, cumulated)
+    # A run may have drawn by weight in some of its epochs only.
+    order = recipe.order(state.sources, None if recipe.weights is None else cumulated)
     rows = order.at(position.epoch, taken.positions[~taken.is_padding])
     sources = np.zeros_like(rows)
     if isinstance(order, MixedOrder):
