@@ -7,22 +7,26 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["BATCH_FORMS", "epoch_rates", "slice_rates"]
+__all__ = ["epoch_rates", "slice_rates"]
 
 Epoch = Callable[[], Iterable[Any]]
 Count = Callable[[Any], int]
 
-BATCH_FORMS = "tensors, or lists of str and bytes"
 
+def epoch_rates(epoch: Epoch, count: Count, *, times: int, rows: int) -> list[float]:
+    """Samples/s of whole epochs from the moment that one is asked for, so that drawing its order counts; one before.
 
-def epoch_rates(epoch: Epoch, count: Count, *, times: int) -> list[float]:
-    """Samples/s of whole epochs from the moment that one is asked for, so that drawing its order counts; one before."""
+    Raises:
+        ValueError: an epoch had not every row.
+    """
     rates = []
     for number in range(times + 1):
         began, samples = time.perf_counter(), 0
         for batch in epoch():
             samples += count(batch)
         seconds = time.perf_counter() - began
+        if samples != rows:
+            raise ValueError(f"an epoch of {samples} rows, not {rows}")
         if number:
             rates.append(samples / seconds)
     return rates

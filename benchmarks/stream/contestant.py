@@ -59,7 +59,8 @@ def rates(task: dict[str, Any], workload: Workload, folder: Path, *, shuffle: bo
         return len(batch[workload.main])
 
     if name in ("limit", "tensordataset") or name.startswith("coral"):
-        return epoch_rates(epoch, count, times=EPOCHS)
+        rows = workload.peer_rows if name == "tensordataset" else workload.rows
+        return epoch_rates(epoch, count, times=EPOCHS, rows=rows)
     return slice_rates(epoch, count, times=EPOCHS, seconds=seconds)
 
 
@@ -97,9 +98,9 @@ def require_form(batch: Any, workload: Workload) -> None:
     if workload.is_bytes:
         good = isinstance(main[0], bytes) and isinstance(batch["caption"][0], str)
     else:
-        shapes = {"images": (28, 28), "rows": (16,), "tokens": (1025,)}
+        sizes = {"images": 784, "rows": 16, "tokens": 1025}
         dtypes = {"images": torch.uint8, "rows": torch.float32, "tokens": torch.int32}
-        good = tuple(main.shape[1:]) == shapes[workload.name] and main.dtype == dtypes[workload.name]
+        good = main[0].numel() == sizes[workload.name] and main.dtype == dtypes[workload.name]
     if "label" in batch:
         good = good and isinstance(batch["label"], torch.Tensor) and len(batch["label"]) == workload.batch
     if not good:

@@ -116,9 +116,10 @@ def _method(found: dict[str, Any]) -> str:
 - Peers are used as their documentation recommends for speed, with 0 and with 2 workers; the better one counts. Their
   rates are medians of slices of {SLICE_S} s, the clock started after the first batches, so that workers and orders are
   free. What reads sample by sample has fewer rows to write{": " + fewer if fewer else ""}.
-- Hugging Face: `with_format("torch")` (images as `Array2D`) and a DataLoader; "by an expert": Arrow format, one `take`
-  a batch, a collate function of one's own. litData: `optimize`, `StreamingDataLoader`, `TokensLoader` for the tokens;
-  it shuffles within chunks. MosaicML Streaming: MDS without compression; it shuffles within blocks. WebDataset: tar,
-  shards shuffled and a buffer of 1,000. Lance: one `take` a batch; `LanceDataset` for the scan. The `TensorDataset`
-  stands in memory; for texts and JPEG it is a Dataset over lists.
+- Hugging Face: `with_format("torch")`, the dtype given, images as lists of 784 (the fastest form), and a DataLoader
+  over a BatchSampler; "by an expert": Arrow format, one `take` a batch, a collate function of one's own. litData:
+  `optimize`, `StreamingDataLoader`, `TokensLoader` for the tokens; it shuffles within chunks. MosaicML Streaming: MDS
+  without compression; it shuffles within blocks. WebDataset: tar, shards shuffled and a buffer of 1,000. Lance: one
+  `take` a batch; `LanceDataset` for the scan. The `TensorDataset` stands in memory; for texts and JPEG it is a Dataset
+  over lists.
 """

@@ -52,7 +52,7 @@ class Bench:
         lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
         found = json.loads(lines[-1].removeprefix(MARK)) if lines else {"failed": f"ended with {done.returncode}"}
         if "failed" in found:
-            print(f"  {workload} {more}: {found['failed']}\n{done.stderr[-1500:]}", file=sys.stderr)
+            print(f"  {workload} {more}: {found['failed']}\n{done.stderr[-400:]}", file=sys.stderr)
         return found
 
     def rates(self, workload: str, name: str, orders: Sequence[str], workers: int = 0) -> dict[str, Any]:

@@ -116,13 +116,13 @@ def table(workload: Workload, folder: Path, *, rows: int | None = None, flat: bo
     return pa.table(arrays)
 
 
-def write_parquet(workload: Workload, folder: Path, files: int) -> Path:
+def write_parquet(workload: Workload, folder: Path, files: int, *, flat: bool = False) -> Path:
     """The values in so many Parquet files of equal rows; returns their folder."""
-    target = folder / f"{workload.name}-{files}"
+    target = folder / f"{workload.name}-{files}{'-flat' if flat and workload.name == 'images' else ''}"
     done = target / "done"
     if not done.exists():
         target.mkdir(parents=True, exist_ok=True)
-        whole = table(workload, folder)
+        whole = table(workload, folder, flat=flat)
         bounds = np.linspace(0, len(whole), files + 1).astype(int)
         for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
             part = whole.slice(start, stop - start)
