@@ -18,7 +18,7 @@ from coralord_lightning.stream.feed import mixed_feed, split_feed
 from coralord_lightning.stream.loader import CoralLoader
 from coralord_lightning.stream.options import LoaderOptions
 from projects import parquet_project
-from toy_runs import THIRD_PARTY_WARNINGS, example_module, fit, toy_project
+from toy_runs import THIRD_PARTY_WARNINGS, example_module, fit, lightning, toy_project
 
 IDENTITY = "def run(batch):\n    return batch\n"
 
@@ -215,19 +215,34 @@ def test_a_state_of_another_format_is_refused(data, home, tmp_path):
     assert "format 999" in err
 
 
+def _by_step(rows: list[dict], steps: int) -> list[list[int]]:
+    return [[row["row"] for row in rows if row["step"] == step] for step in range(steps)]
+
+
 class TestTrainer:
     """Checkpoints of a real Trainer."""
 
     pytestmark = THIRD_PARTY_WARNINGS
 
-    def test_its_checkpoint_names_the_rows_of_every_step(self, home, tmp_path):
-        project = toy_project(tmp_path / "toy")
+    @pytest.mark.parametrize(("limit", "steps"), [(1.0, 15), (3, 9)])
+    def test_its_checkpoint_names_the_rows_of_every_step(self, home, tmp_path, limit, steps):
+        project, last = toy_project(tmp_path / "toy"), tmp_path / "last.ckpt"
+        options = {"max_epochs": 3, "limit_train_batches": limit}
+        callback = lightning("pytorch_lightning").Callback
+
+        class Saving(callback):  # type: ignore[misc,valid-type]
+            def on_train_batch_end(self, trainer, model, *rest) -> None:
+                if len(model.seen) == 7:
+                    trainer.save_checkpoint(last)
+
+        first = fit("pytorch_lightning", tmp_path, example_module(project, home), callbacks=[Saving()], **options)
+        foretold = coral_json("samples", last, "--step", 0, "--count", steps, "--home", home)["rows"]
+        assert _by_step(foretold, steps) == first.seen
         module = example_module(project, home)
-        model = fit("pytorch_lightning", tmp_path, module, max_epochs=2)
-        model.trainer.save_checkpoint(tmp_path / "last.ckpt")
-        found = coral_json("samples", tmp_path / "last.ckpt", "--step", 0, "--count", 10, "--home", home)
-        assert len(model.seen) == 10
-        assert [[row["row"] for row in found["rows"] if row["step"] == step] for step in range(10)] == model.seen
+        second = fit("pytorch_lightning", tmp_path, module, ckpt=last, **options)
+        second.trainer.save_checkpoint(last)
+        found = coral_json("samples", last, "--step", 0, "--count", steps, "--home", home)
+        assert _by_step(found["rows"], steps) == first.seen[:7] + second.seen == first.seen
         assert found["fingerprint"] == module.version.fingerprint
 
     def test_a_checkpoint_from_before_training_says_so(self, home, tmp_path):
