@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coralord_lightning.datamodule.roles import EVAL_PARTS, MAIN, Roles
 from coralord_lightning.errors import SplitNotFoundError, nearest
-from coralord_lightning.stream.feed import Feed, Verify, mixed_feed, require_split, split_feed
+from coralord_lightning.stream.feed import Feed, Verify, mixed_feed, split_feed
 
 if TYPE_CHECKING:
     from coralord_lightning.datamodule.versions import Versions
@@ -59,7 +59,7 @@ def open_part(part: str, roles: Roles, versions: Versions, *, verify: Verify, as
     taken = splits_of(roles, versions).get(part)
     if taken is None:
         if part == "train":
-            require_split("train", versions[MAIN].manifest)
+            raise _missing("train", "train", versions[MAIN], _train_remedy(roles, versions[MAIN]))
         return None
     feeds = [split_feed(versions[one.role].manifest, versions[one.role].home, one.split, verify) for one in taken]
     if part != "train" or not roles.mixture or as_stored:
@@ -77,20 +77,26 @@ def _split_for(part: str, subject: str, version: Version, asked: str | None = No
         return wanted
     if asked is None and len(splits) == 1:
         return next(iter(splits))
-    raise SplitNotFoundError(
-        subject if asked is None else f"{subject}.split",
-        f"there is no split '{wanted}' in these data",
-        facts=_facts(version, splits),
-        remedy=_remedy(subject, wanted, splits),
+    remedy = f"call one of these splits '{wanted}' in that descriptor, or let it have one split only"
+    if subject.startswith("mixture."):
+        near = nearest(wanted, splits) or next(iter(splits))
+        remedy = f'"{subject.removeprefix("mixture.")}": {{"split": "{near}", …}}     # or another one of its splits'
+    raise _missing(subject if asked is None else f"{subject}.split", wanted, version, remedy)
+
+
+def _train_remedy(roles: Roles, version: Version) -> str:
+    split = nearest("train", version.splits) or next(iter(version.splits))
+    descriptor = roles.asked[MAIN].descriptor
+    path = os.fspath(descriptor) if isinstance(descriptor, str | os.PathLike) else "<descriptor>"
+    return (
+        f'mixture={{"{path}": {{"weight": 1, "split": "{split}"}}}}     # or call a split \'train\' in the descriptor'
     )
 
 
-def _facts(version: Version, splits: Mapping[str, int]) -> dict[str, str]:
-    return {"data": version.name or version.fingerprint, "splits": ", ".join(splits)}
-
-
-def _remedy(subject: str, wanted: str, splits: Mapping[str, int]) -> str:
-    near = nearest(wanted, splits) or next(iter(splits), "train")
-    if subject.startswith("mixture."):
-        return f'"{subject.removeprefix("mixture.")}": {{"split": "{near}", …}}     # or another one of its splits'
-    return f"call one of these splits '{wanted}' in that descriptor, or let it have one split only"
+def _missing(subject: str, wanted: str, version: Version, remedy: str) -> SplitNotFoundError:
+    return SplitNotFoundError(
+        subject,
+        f"there is no split '{wanted}' in these data",
+        facts={"data": version.name or version.fingerprint, "splits": ", ".join(version.splits)},
+        remedy=remedy,
+    )

@@ -5,6 +5,7 @@ Never reads a row; what a version is, the workspace decides.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from coralord_lightning.dataset import Update, Verify, read_saved_state, resolve
 from coralord_lightning.errors import (
     CoralError,
     DataVersionMismatchError,
+    DescriptorNotFoundError,
     ShardMissingError,
     UsageError,
     VersionNotFoundError,
@@ -53,23 +55,28 @@ class Resolver:
             DataVersionMismatchError: a saved version is not in the store, and its descriptor stands for other data now.
         """
         pins = self._pins()
-        found = {}
+        found: dict[str, Version] = {}
+        read: dict[str, Version] = {}  # of one file, however many roles it has, there is one version in a run
         for role, asked in self.roles.asked.items():
-            with _naming(role):
+            with _naming(role, asked):
+                path = os.fspath(asked.descriptor) if isinstance(asked.descriptor, str | os.PathLike) else None
                 if role in pins:
                     found[role] = self._open(asked, build=build, pin=pins[role])
                 elif role in expected:
                     found[role] = self._expected(role, asked, expected[role], build=build)
-                else:
+                elif path is None:
                     found[role] = self._open(asked, build=build)
+                else:
+                    found[role] = read[path] = read.get(path) or self._open(asked, build=build)
         return found
 
     def reopen(self, told: Mapping[str, Told]) -> dict[str, Version]:
         """Open, and never build, what another rank prepared."""
         found = {}
         for role, version in told.items():
-            with _naming(role):
-                opened = self._open(self.roles.asked[role], build=False, pin=version.fingerprint)
+            asked = self.roles.asked[role]
+            with _naming(role, asked):
+                opened = self._open(asked, build=False, pin=version.fingerprint)
                 found[role] = replace(opened, name=version.name)
         return found
 
@@ -125,13 +132,15 @@ class Resolver:
 
 
 @contextmanager
-def _naming(role: str) -> Iterator[None]:
+def _naming(role: str, asked: Asked) -> Iterator[None]:
     """Say in an error which of a run's data it is about."""
     try:
         yield
     except CoralError as error:
         if role != MAIN:
             error.facts.setdefault("data of", role)
+        if isinstance(error, DescriptorNotFoundError) and role == f"mixture.{asked.descriptor}":
+            error.remedy = f'"{asked.descriptor}": {{"descriptor": "<path>.yaml", …}}     # or its path as the name'
         raise
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import lcm
 from typing import Any
 
 from coralord_lightning.errors import DataVersionMismatchError, UsageError
@@ -138,7 +140,7 @@ class LoaderState:
             rebatch: whether global batches of another size may go on within an epoch.
         Raises:
             DataVersionMismatchError: the data are other.
-            UsageError: inside an epoch, the order or the global batches are other.
+            UsageError: a mixture draws in another proportion; in an epoch, the order or the global batches are other.
         """
         saved, mine = content_digest_of(self.sources), content_digest_of(live.sources)
         if saved != mine:
@@ -157,7 +159,9 @@ class LoaderState:
         return replace(mine, skip=spans, block_rows=self.recipe.block_rows if same_blocks else mine.block_rows)
 
 
-def _mismatch(saved: LoaderState, live: LoaderState) -> DataVersionMismatchError:
+def _mismatch(saved: LoaderState, live: LoaderState) -> DataVersionMismatchError | UsageError:
+    if [source.content_digest for source in saved.sources] == [source.content_digest for source in live.sources]:
+        return _other_shares(saved, live)
     facts = {
         word: " + ".join(source.fingerprint for source in state.sources)
         for word, state in (("saved", saved), ("loaded", live))
@@ -167,6 +171,24 @@ def _mismatch(saved: LoaderState, live: LoaderState) -> DataVersionMismatchError
         pins = ", ".join(f'"{source.name}": {{"pin": "{source.fingerprint}", …}}' for source in saved.sources)
         pin = f"mixture={{{pins}}}     # the data of the saved run"
     return DataVersionMismatchError("saved state", "belongs to other data than what is loaded", facts=facts, remedy=pin)
+
+
+def _other_shares(saved: LoaderState, live: LoaderState) -> UsageError:
+    shown = {
+        word: ", ".join(f"{source.weight or 'all'} of {source.name or source.split}" for source in state.sources)
+        for word, state in (("saved", saved), ("loaded", live))
+    }
+    whole = lcm(*(Fraction(source.weight or 1).denominator for source in saved.sources))
+    parts = {
+        source.name: {"weight": int(Fraction(source.weight or 1) * whole), "split": source.split}
+        for source in saved.sources
+    }
+    return UsageError(
+        "mixture",
+        "the saved run drew from the same data in another proportion, or from other splits",
+        facts=shown,
+        remedy="leave mixture= out" if saved.sources[0].weight is None else f"mixture={parts}     # as saved",
+    )
 
 
 def _other(saved: LoaderState, recipe: Recipe, name: str, world_size: int) -> UsageError:
