@@ -44,7 +44,8 @@ CoralError
 ├── LockedError                    CORAL-E0702   exit 3
 ├── DataVersionMismatchError       CORAL-E0703   exit 4
 ├── SplitNotFoundError             CORAL-E0704
-└── BatchError                     CORAL-E0705
+├── BatchError                     CORAL-E0705
+└── WorkerError                    CORAL-E0706
 
 CoralWarning: what went wrong beside the way, where going on is right.
 """
@@ -99,6 +100,7 @@ from coralord_lightning.errors.outcomes import (
     StoreError,
     StoreFullError,
     VersionNotFoundError,
+    WorkerError,
 )
 
 __all__ = [
@@ -148,5 +150,6 @@ __all__ = [
     "UpstreamError",
     "UsageError",
     "VersionNotFoundError",
+    "WorkerError",
     "nearest",
 ]

@@ -28,6 +28,7 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "VersionNotFoundError",
+    "WorkerError",
 ]
 
 
@@ -162,3 +163,9 @@ class BatchError(CoralError):
     """Rows cannot be made into the batch that was asked for."""
 
     code: ClassVar[str] = "CORAL-E0705"
+
+
+class WorkerError(CoralError):
+    """A process that makes batches ended, or failed in a way that cannot be told."""
+
+    code: ClassVar[str] = "CORAL-E0706"

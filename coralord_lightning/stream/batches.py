@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from coralord_lightning.errors import BatchError, UsageError
 from coralord_lightning.stream.gather import Gatherer, fields_of, require_fields
+from coralord_lightning.stream.randomness import seeded
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from coralord_lightning.stream.chunks import Chunk
     from coralord_lightning.stream.feed import Feed
     from coralord_lightning.stream.permutation import Rows
 
@@ -52,8 +54,24 @@ class BatchMaker:
                 start += size
         return batches
 
-    def finish(self, batch: dict[str, Any]) -> Any:
-        """What the user gets of one batch: collated, transformed, as a tuple."""
+    def batches(self, chunks: Iterable[Chunk], seeds: Iterator[int]) -> Generator[Any]:
+        """What the user gets of each batch, in this process."""
+        for chunk in chunks:
+            for batch in self.gather(*chunk):
+                yield self.finish(batch, next(seeds))
+
+    def finish(self, batch: dict[str, Any], seed: int) -> Any:
+        """What the user gets of one batch: collated, transformed, as a tuple.
+
+        Args:
+            seed: of what the user's functions draw; the generators that they draw from are put back.
+        """
+        if self.transform is None and self.collate is None:
+            return self._finish(batch)
+        with seeded(seed):
+            return self._finish(batch)
+
+    def _finish(self, batch: dict[str, Any]) -> Any:
         done: Any = batch if self.collate is None else self.collate(_as_rows(batch))
         if self.transform is not None:
             done = self.transform(done)

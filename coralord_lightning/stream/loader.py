@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from coralord_lightning.errors import CoralWarning, UsageError
 from coralord_lightning.stream.batches import PADDING, batch_maker
+from coralord_lightning.stream.chunks import chunks_of
 from coralord_lightning.stream.gather import CHUNK_BYTES
-from coralord_lightning.stream.options import LoaderOptions, recipe_of
+from coralord_lightning.stream.options import LoaderOptions, recipe_of, require_epochs
+from coralord_lightning.stream.randomness import batch_seeds
 from coralord_lightning.stream.state import Chapter, LoaderState, Position
+from coralord_lightning.stream.workers import Workers, require_sendable
 
 if TYPE_CHECKING:
     from coralord_lightning.stream.feed import Feed
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
     from coralord_lightning.stream.sampler import ShuffledOrder, StoredOrder
 
 __all__ = ["CoralLoader", "require_batches"]
-
-_ROWS_AT_ONCE = 32768  # ordered in one go, so that small batches do not pay for numpy's calls
 
 
 class CoralLoader:
@@ -49,14 +50,18 @@ class CoralLoader:
         self._cumulated = None if options.weights is None else feed.cumulate(options.weights)
         self._state = LoaderState(sources=feed.sources, chapters=(Chapter(since=Position(), recipe=recipe),))
         self._follow(recipe)
+        pin_memory = options.pin_memory and _accelerated()
         self._maker = batch_maker(
             feed,
             marked=self.layout.is_padded or PADDING in (options.batch_as or ()),
             batch_as=options.batch_as,
             transform=options.transform,
             collate=options.collate,
-            pin_memory=options.pin_memory and _accelerated(),
+            pin_memory=pin_memory and not options.num_workers,
         )
+        self._workers = Workers(options.num_workers, pin_memory=pin_memory)
+        if options.num_workers:
+            require_sendable(transform=options.transform, collate=options.collate)
         self._position = Position()
         self._begun = False
 
@@ -99,11 +104,10 @@ class CoralLoader:
 
     def limit_batches(self, batches: int | None) -> None:
         """Say that whoever iterates leaves each epoch after so many batches, so that the state tells the next epoch."""
-        if batches is not None and batches >= self.layout.num_batches:
+        if batches is not None and batches >= max(self.layout.num_batches, len(self)):
             batches = None
         self._state = replace(self._state, position=self._position).go_on(replace(self.recipe, limit=batches))
-        if self._is_over(self._position):
-            self._position, self._begun = self._position.next_epoch(), False
+        self._leave_what_is_over()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the run stands, in plain values that hold for any rank."""
@@ -114,15 +118,26 @@ class CoralLoader:
 
         Raises:
             DataVersionMismatchError: it read other data.
-            UsageError: it stood inside an epoch of another order or other global batches.
+            UsageError: it stood inside an epoch of another order or other global batches, or what both skip leaves
+                nothing of an epoch.
         """
         saved = LoaderState.from_json(state)
         rebatch = self.options.resume_batch == "rebatch"
         resumed = saved.resumed_by(self._state, world_size=self.options.world_size, rebatch=rebatch)
+        require_epochs(resumed.recipe, since=resumed.position)
         self._state, self._position, self._begun = resumed, resumed.position, False
         self._follow(resumed.recipe)
-        if self._layout(self._position).is_padded:  # the rest of an epoch may need it where a whole one does not
+        self._leave_what_is_over()
+        # The rest of an epoch, or one with skipped samples, may need padding where a whole one does not.
+        uneven = [self.recipe.epoch(self.layout, epoch, 0) for epoch, _, _ in self.recipe.skip]
+        if any(layout.is_padded for layout in (self._layout(self._position), *uneven)):
             self._maker = replace(self._maker, marked=True)
+
+    def _leave_what_is_over(self) -> None:
+        """An epoch that has no batch left is followed by the next one."""
+        left = self._layout(self._position).num_batches
+        if self._is_over(self._position) or (self._position.batches and not left):
+            self._position, self._begun = self._position.next_epoch(), False
 
     def _follow(self, recipe: Recipe) -> None:
         self.order: Order = recipe.order(self.feed.sources, self._cumulated)
@@ -145,15 +160,11 @@ class CoralLoader:
         start = self._position
         layout = self._layout(start)
         self.feed.maps.check()
-        with closing(self._chunks(start.epoch, layout)) as chunks:
-            step = 0
-            for chunk in chunks:
-                for batch in chunk:
-                    done = self._maker.finish(batch)
-                    step += 1
-                    # Counted when handed out, never when computed ahead.
-                    self._advance(start, layout, step)
-                    yield done
+        with closing(self._batches(start, layout)) as batches:
+            for step, batch in enumerate(batches, 1):
+                # Counted when handed out, never when computed ahead.
+                self._advance(start, layout, step)
+                yield batch
 
     def _advance(self, start: Position, layout: EpochLayout, step: int) -> None:
         """Stand after so many batches since `start`; a finished epoch is the next one's beginning."""
@@ -165,28 +176,15 @@ class CoralLoader:
         if not self._begun:
             self._position = self._position.next_epoch()
 
-    def _chunks(self, epoch: int, layout: EpochLayout) -> Generator[list[dict[str, Any]]]:
-        """Batches, gathered several at once; few at first, so that the first comes soon."""
-        ordered = max(1, _ROWS_AT_ONCE // self.options.batch_size)
-        gathered = max(1, CHUNK_BYTES // (self._maker.gatherer.row_bytes * self.options.batch_size))
-        first, count = 0, 1
-        while first < layout.num_batches:
-            last = min(first + count, layout.num_batches)
-            taken = layout.take(first, last, self.options.rank)
-            rows = self.order.at(epoch, taken.positions)
-            for sizes, part in _parts(taken.sizes, min(gathered, count)):
-                yield self._maker.gather(rows[part], sizes, taken.is_padding[part])
-            first, count = last, min(2 * count, ordered)
-
-
-def _parts(sizes: Sequence[int], count: int) -> Iterator[tuple[Sequence[int], slice]]:
-    """So many batches at once, and where their rows lie."""
-    start = 0
-    for first in range(0, len(sizes), count):
-        some = sizes[first : first + count]
-        stop = start + sum(some)
-        yield some, slice(start, stop)
-        start = stop
+    def _batches(self, start: Position, layout: EpochLayout) -> Generator[Any]:
+        """The rest of an epoch, finished; more of it may be under way than is handed out."""
+        maker, rank, epoch = self._maker, self.options.rank, start.epoch
+        seeds = batch_seeds(self.recipe.seed, epoch=epoch, rank=rank, first=start.batches)
+        at_once = max(1, CHUNK_BYTES // (maker.gatherer.row_bytes * self.options.batch_size))
+        if self._workers.count:
+            chunks = chunks_of(self.order, layout, epoch=epoch, rank=rank, batches=1)
+            return self._workers.batches(maker, chunks, seeds)
+        return maker.batches(chunks_of(self.order, layout, epoch=epoch, rank=rank, batches=at_once), seeds)
 
 
 def require_batches(loader: CoralLoader, split: str) -> None:
