@@ -254,9 +254,12 @@ class ShardMaps:
     @property
     def plain_schema(self) -> pa.Schema:
         """The schema of what `mapped` gives: without dictionaries and other encodings."""
+        return self._plain(self.schema)
+
+    def _plain(self, schema: pa.Schema) -> pa.Schema:
         from coralord_lightning.spec.columns import canonical_schema
 
-        return canonical_schema(self.schema) if self._is_encoded else self.schema
+        return canonical_schema(schema) if self._is_encoded else schema
 
     def mapped(self, number: int) -> MappedShard:
         """One shard's bytes, mapped at the first call; decoded, where its schema has encodings.
@@ -281,7 +284,7 @@ class ShardMaps:
             ShardMissingError: the shard is not what was written.
         """
         path, shard, schema, _ = self._shards[number]
-        return _read(path, self.mapped(number).buffer, shard, self.plain_schema if self._is_encoded else schema)
+        return _read(path, self.mapped(number).buffer, shard, self._plain(schema))
 
     def batch(self, number: int) -> pa.RecordBatch:
         """The record batch of one shard as it is in its file, mapped at the first call."""
