@@ -19,14 +19,20 @@ from hand_built import CONTENT_DIGEST, write_manifest
 Step = list[int]
 
 
+def rows_table(num_rows: int) -> pa.Table:
+    """Rows 0, 1, 2, … with a weight that every third row has not."""
+    numbers = np.arange(num_rows)
+    return pa.table({"row": numbers, "weight": (numbers % 3).astype(np.float64)})
+
+
 @functools.cache
 def rows_feed(home: Path, num_rows: int, *, digest: str = CONTENT_DIGEST, rows_per_shard: int = 7) -> Feed:
-    """Rows 0, 1, 2, … with a weight that every third row has not."""
+    """A split of such rows, in shards of so many."""
     folder = home / f"{num_rows}-{digest[:2]}-{rows_per_shard}"
     folder.mkdir()
-    numbers = np.arange(num_rows)
-    table = pa.table({"row": numbers, "weight": (numbers % 3).astype(np.float64)})
-    manifest = write_manifest(folder, {"train": table}, rows_per_shard=rows_per_shard, content_digest=digest)
+    manifest = write_manifest(
+        folder, {"train": rows_table(num_rows)}, rows_per_shard=rows_per_shard, content_digest=digest
+    )
     return split_feed(manifest, folder, "train")
 
 
