@@ -73,7 +73,12 @@ def _walk(chapter: Chapter, step: int) -> Position:
     last_uneven = max((epoch for epoch, _, _ in recipe.skip), default=-1)
     whole = _batches(recipe, base.whole, 0)
     if not whole:
-        raise UsageError("step", "the run has no batches", facts={"rows": recipe.num_rows}, remedy="a smaller batch")
+        raise UsageError(
+            "step",
+            f"an epoch has no batch of {recipe.global_batch} rows",
+            facts={"rows": recipe.num_rows},
+            remedy=f"batch_size={max(recipe.num_rows, 1)} or less, or drop_last=False",
+        )
     while True:
         layout = recipe.epoch(base, position.epoch, position.global_samples)
         count = _batches(recipe, layout, position.batches)
