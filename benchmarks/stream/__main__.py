@@ -22,10 +22,13 @@ from typing import Any
 from machine import facts
 from report import as_markdown
 from rounds import LABELS, PEERS, ROUNDS, Bench, median_of, of_limit
+from summary import write_into
 from workloads import WORKLOADS
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+ROOT = Path(__file__).resolve().parent.parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 SHARDS = (8, 1000)
+KEPT = ("workers", "by_workers", "failed_with_workers")
 OURS = tuple(f"coral-{shards}" for shards in SHARDS)
 
 
@@ -40,7 +43,7 @@ def measure(bench: Bench, workload: str, names: list[str]) -> dict[str, Any]:
         tell(workload, name, found[name])
     for name in (name for name in PEERS if name in names and name not in found):
         result = bench.peer(workload, name)
-        found[name] = summed_up([result]) | {key: result[key] for key in ("workers", "by_workers") if key in result}
+        found[name] = summed_up([result]) | {key: result[key] for key in KEPT if key in result}
         tell(workload, name, found[name])
     return found
 
@@ -63,7 +66,7 @@ def tell(workload: str, name: str, found: dict[str, Any]) -> None:
     rates = ", ".join(f"{order} {found[order]:>12,.0f}/s" for order in ("shuffled", "stored") if order in found)
     limit = found.get("of_limit") or {}
     ratios = " ".join(f"{order} {ratio:.2f}" for order, ratio in limit.items() if ratio)
-    workers = f"  ({found['workers']} workers)" if found.get("workers") else ""
+    workers = f"  (workers {found['workers']})" if found.get("workers") else ""
     print(
         f"{workload:7} {LABELS[name]:28} {rates or found}{workers}{'  of the limit: ' + ratios if ratios else ''}",
         flush=True,
@@ -96,6 +99,14 @@ def write(found: dict[str, Any], folder: Path) -> None:
     print(f"wrote {folder}/stream.json, .md, .png, .svg")
 
 
+def draw_again(folder: Path, *, readme: bool) -> None:
+    """Table and chart from the JSON that is there."""
+    found = json.loads((folder / "stream.json").read_text(encoding="utf-8"))
+    write(found, folder)
+    if readme:
+        write_into(ROOT / "README.md", found)
+
+
 def chosen(peers: str | None) -> list[str]:
     """Names of contestants: all of them, or those whose name begins so."""
     every = ["limit", *OURS, *PEERS]
@@ -116,10 +127,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="keep the data here, and use what lies there")
     parser.add_argument("--results", type=Path, help="write the results here, whatever was left out")
     parser.add_argument("--draw", action="store_true", help="only make table and chart again from the JSON")
+    parser.add_argument("--readme", action="store_true", help="with --draw: put the short table into the README")
     values = parser.parse_args()
     if values.draw:
-        folder = values.results or RESULTS
-        write(json.loads((folder / "stream.json").read_text(encoding="utf-8")), folder)
+        draw_again(values.results or RESULTS, readme=values.readme)
         return
     workloads = values.only.split(",") if values.only else list(WORKLOADS)
     names = chosen(values.peers)

@@ -48,7 +48,7 @@ def _workload(entry: dict[str, Any]) -> str:
     lines = [
         f"## {entry['title']}: {entry['sample']}\n",
         f"{entry['rows']:,} rows, batches of {entry['batch']:,}. Samples/s.\n",
-        "| | shuffled | of the limit | stored order | of the limit | workers |",
+        "| | shuffled | of the limit | stored order | of the limit | shuffled, by workers |",
         "|---|--:|--:|--:|--:|---|",
     ]
     ranked = sorted(contestants, key=lambda name: -(contestants[name].get("shuffled") or 0))
@@ -71,11 +71,9 @@ def _row(name: str, entry: dict[str, Any], limit: dict[str, Any]) -> str:
             f"{rate:,.0f}" if rate else "",
             "" if ratio is None else f"{ratio:.2f}" if ratio > 0.1 else f"{ratio:.4f}",
         ]
-    others = ", ".join(
-        f"{workers}: {short(rate) if isinstance(rate, float) else rate}"
-        for workers, rate in entry.get("by_workers", {}).items()
-    )
-    best = f"{entry['workers']} ({others})" if "workers" in entry and len(entry["by_workers"]) > 1 else ""
+    told = [f"{workers}: {short(rate)}" for workers, rate in entry.get("by_workers", {}).get("shuffled", {}).items()]
+    told += [f"{workers}: failed, {why}" for workers, why in entry.get("failed_with_workers", {}).items()]
+    best = ", ".join(told) if len(told) > 1 else ""
     return f"| {label} | {' | '.join(cells)} | {best} |"
 
 

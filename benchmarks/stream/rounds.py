@@ -78,16 +78,21 @@ class Bench:
         return found
 
     def peer(self, workload: str, name: str) -> dict[str, Any]:
-        """A peer with and without workers, shuffled; in the stored order with what was best; the better counts."""
-        tried = {workers: self.rates(workload, name, ["shuffled"], workers) for workers in self._workers(name)}
+        """A peer with and without workers; in each order the better counts."""
+        tried = {
+            workers: self.rates(workload, name, ["shuffled", "stored"], workers) for workers in self._workers(name)
+        }
         working = {workers: result for workers, result in tried.items() if "shuffled" in result}
         if not working:
             return next(iter(tried.values()))
-        best = max(working, key=lambda workers: statistics.median(working[workers]["shuffled"]))
-        stored = self.rates(workload, name, ["stored"], best)
-        every = {str(workers): statistics.median(result["shuffled"]) for workers, result in working.items()}
+        found: dict[str, Any] = {"workers": {}, "by_workers": {}}
+        for order in ("shuffled", "stored"):
+            medians = {workers: statistics.median(result[order]) for workers, result in working.items()}
+            best = max(medians, key=lambda workers: medians[workers])
+            found[order], found["workers"][order] = working[best][order], best
+            found["by_workers"][order] = {str(workers): median for workers, median in medians.items()}
         failed = {str(workers): result["failed"] for workers, result in tried.items() if "failed" in result}
-        return {**working[best], "stored": stored.get("stored"), "workers": best, "by_workers": every | failed}
+        return found | ({"failed_with_workers": failed} if failed else {})
 
     def _workers(self, name: str) -> tuple[int, ...]:
         return (0, 2) if name in WITH_WORKERS else (0,)
