@@ -188,11 +188,15 @@ class _Blocks:
                 yield 0, row + count - self.num_rows
 
     def _rows(self, slots: Rows) -> Rows:
-        """Where the permuted blocks lie: slot -> row."""
+        """Where the permuted blocks lie: slot -> row, for slots of one window."""
         places = slots // self.block_rows
-        full = places < self.order.num_rows
-        rows = slots.copy()
-        rows[full] += (self.order.at(places[full]) - places[full]) * self.block_rows
+        # A window has few blocks and many rows: each block is looked up once.
+        first, last = (int(places.min()), int(places.max())) if len(places) else (0, -1)
+        blocks = np.arange(first, last + 1)
+        moved = blocks.copy()  # what fills no block stays in the last place
+        full = blocks < self.order.num_rows
+        moved[full] = self.order.at(blocks[full])
+        rows = slots + ((moved - blocks) * self.block_rows)[places - first]
         return (rows + self.turn) % self.num_rows
 
 
