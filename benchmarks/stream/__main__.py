@@ -23,6 +23,7 @@ from machine import facts
 from report import as_markdown
 from rounds import LABELS, PEERS, ROUNDS, Bench, median_of, of_limit
 from summary import write_into
+from targets import verdicts
 from workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -156,6 +157,7 @@ def main() -> None:
         write(found, values.results or RESULTS)
     else:
         print(as_markdown(found))
+    print(*verdicts(found), sep="\n")
     print(f"in {found['seconds']} s", file=sys.stderr)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from contestant import MARK
 
-__all__ = ["LABELS", "PEERS", "ROUNDS", "Bench", "median_of", "of_limit"]
+__all__ = ["LABELS", "PEERS", "ROUNDS", "Bench", "median_of", "of_limit", "other_loaders"]
 
 PEERS = ("tensordataset", "hf", "hf-expert", "litdata", "mosaic", "webdataset", "lance-take", "lance-scan")
 WITH_WORKERS = frozenset(PEERS) - {"tensordataset", "lance-scan"}
@@ -112,3 +112,9 @@ def of_limit(results: Sequence[dict[str, Any]], order: str) -> float | None:
     """The median over rounds of what a round reached of the limit just before it."""
     ratios = [result["of_limit"][order] for result in results if "of_limit" in result]
     return statistics.median(ratios) if ratios else None
+
+
+def other_loaders(contestants: dict[str, Any]) -> dict[str, float]:
+    """Shuffled rates of those who read files, as we do."""
+    rates = {name: entry.get("shuffled") for name, entry in contestants.items() if name in PEERS}
+    return {name: rate for name, rate in rates.items() if rate and name != "tensordataset"}

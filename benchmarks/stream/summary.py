@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from report import short
-from rounds import LABELS
+from rounds import LABELS, other_loaders
 
 __all__ = ["short_table", "write_into"]
 
@@ -14,9 +14,9 @@ BEGIN, END = "<!-- speed: python benchmarks/stream --draw --readme -->", "<!-- /
 
 
 def short_table(found: dict[str, Any]) -> str:
-    """One line a workload: ours, what that is of the limit, and the best of the others; then the rest."""
+    """One line a workload: ours, what that is of the limit, and the best other loader; then the rest."""
     lines = [
-        "| shuffled samples/s | 8 shards | of the limit | 1,000 shards | of the limit | the best of the others |",
+        "| shuffled samples/s | 8 shards | of the limit | 1,000 shards | of the limit | the best other loader |",
         "|---|--:|--:|--:|--:|---|",
         *(_line(entry) for entry in found["workloads"].values()),
     ]
@@ -44,11 +44,7 @@ def _line(entry: dict[str, Any]) -> str:
         ours = contestants.get(name, {})
         ratio = (ours.get("of_limit") or {}).get("shuffled")
         cells += [short(ours.get("shuffled")) or "failed", f"{ratio:.2f}" if ratio else ""]
-    others = {
-        name: other["shuffled"]
-        for name, other in contestants.items()
-        if "shuffled" in other and name != "limit" and not name.startswith("coral")
-    }
+    others = other_loaders(contestants)
     best = max(others, key=lambda name: others[name], default=None)
     told = f"{LABELS[best]}: {short(others[best])}" if best else ""
     return f"| {entry['title']}: {entry['sample']}; {entry['batch']:,} a batch | {' | '.join(cells)} | {told} |"
