@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from coralord_lightning.errors import BatchError, UsageError
 from coralord_lightning.stream.gather import Gatherer, fields_of, require_fields
+from coralord_lightning.stream.prefetch import in_turn, one_ahead
 from coralord_lightning.stream.randomness import seeded
 
 if TYPE_CHECKING:
@@ -54,11 +56,17 @@ class BatchMaker:
                 start += size
         return batches
 
-    def batches(self, chunks: Iterable[Chunk], seeds: Iterator[int]) -> Generator[Any]:
-        """What the user gets of each batch, in this process."""
-        for chunk in chunks:
-            for batch in self.gather(*chunk):
-                yield self.finish(batch, next(seeds))
+    def batches(self, chunks: Iterable[Chunk], seeds: Iterator[int], *, ahead: bool = False) -> Generator[Any]:
+        """What the user gets of each batch, in this process.
+
+        Args:
+            ahead: gather the next chunk in a thread while this one is used; the user's functions are called here.
+        """
+        gathered = in_turn((self.gather(*chunk) for chunk in chunks), self.gatherer)
+        with closing(one_ahead(gathered)) if ahead else nullcontext(gathered) as made:
+            for batches in made:
+                for batch in batches:
+                    yield self.finish(batch, next(seeds))
 
     def finish(self, batch: dict[str, Any], seed: int) -> Any:
         """What the user gets of one batch: collated, transformed, as a tuple.

@@ -184,7 +184,8 @@ class CoralLoader:
         if self._workers.count:
             chunks = chunks_of(self.order, layout, epoch=epoch, rank=rank, batches=1)
             return self._workers.batches(maker, chunks, seeds)
-        return maker.batches(chunks_of(self.order, layout, epoch=epoch, rank=rank, batches=at_once), seeds)
+        chunks = chunks_of(self.order, layout, epoch=epoch, rank=rank, batches=at_once)
+        return maker.batches(chunks, seeds, ahead=layout.num_batches > at_once)
 
 
 def require_batches(loader: CoralLoader, split: str) -> None:

@@ -1,0 +1,50 @@
+"""Owns making the next chunk in a thread while this one is used; never more than one ahead, never decides which.
+
+Measured on two cores, page-cached, milliseconds a batch without and with the thread: 200 KB batches 0.52 and 0.17 with
+nothing else to do, 0.9 and 0.4 beside a step of 0.2 ms, 2.8 and 2.5 beside one of 2 ms; 8 MB batches 22 and 6 beside a
+step of 5 ms; texts 0.40 and 0.27; files that must be read from disk, 8 MB batches 34 and 18 beside a step of 5 ms. It
+lost nowhere by more than noise but where there is one chunk only. Part of the gain is that memory is taken by another
+thread than the one that gives it back: the allocator keeps it.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+__all__ = ["in_turn", "one_ahead"]
+
+T = TypeVar("T")
+
+_END: Any = object()
+_locks: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
+
+
+def in_turn(values: Iterator[T], owner: object) -> Iterator[T]:
+    """The values; of those with the same owner one is made at a time, whichever threads ask.
+
+    Two iterations of one loader open the same maps, which is not for two threads at once.
+    """
+    lock = _locks.setdefault(owner, threading.Lock())
+    while True:
+        with lock:
+            value = next(values, _END)
+        if value is _END:
+            return
+        yield value
+
+
+def one_ahead(values: Iterator[T]) -> Generator[T]:
+    """Hand values on, each made in a thread while the one before is used.
+
+    The thread ends with the last value, with an exception, which is raised here, when this generator is closed or
+    collected, and with the interpreter: after the value that it is making, which nobody gets.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="coralord-prefetch") as thread:
+        coming = thread.submit(next, values, _END)
+        while (value := coming.result()) is not _END:
+            coming = thread.submit(next, values, _END)
+            yield value
