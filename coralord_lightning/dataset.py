@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from coralord_lightning.stream.batches import Collate
     from coralord_lightning.stream.feed import Feed
     from coralord_lightning.stream.loader import CoralLoader
+    from coralord_lightning.stream.views import BatchView, RowView
     from coralord_lightning.workspace.planning import DescriptorLike
 
 __all__ = ["Dataset", "load", "read_checkpoint", "read_saved_state", "resolve"]
@@ -188,6 +189,32 @@ class Dataset:
             epoch_size=epoch_size,
         )
         return CoralLoader(self._feed(split), options)
+
+    def dataset(self, split: str) -> RowView:
+        """One split as a torch Dataset of rows by number, each a dict of tensors and values.
+
+        Raises:
+            SplitNotFoundError: the version has no such split.
+            BatchError: a field has no form in a batch.
+        """
+        from coralord_lightning.stream.views import RowView
+
+        return RowView(self._feed(split))
+
+    def iterable(self, split: str, **options: Any) -> BatchView:
+        """One split as a torch IterableDataset of batches, for `DataLoader(view, batch_size=None, num_workers=…)`.
+
+        It keeps no position: to resume exactly, use `loader`.
+
+        Args:
+            options: those of `loader`.
+        Raises:
+            CoralError: as `loader`.
+        """
+        from coralord_lightning.stream.options import LoaderOptions
+        from coralord_lightning.stream.views import BatchView
+
+        return BatchView(self._feed(split), LoaderOptions(**options))
 
     def rows(
         self,

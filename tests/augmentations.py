@@ -30,6 +30,10 @@ def name_process(batch: dict[str, Any]) -> dict[str, Any]:
     return batch | {"pid": os.getpid(), "threads": torch.get_num_threads()}
 
 
+def as_it_is(batch: Any) -> Any:
+    return batch
+
+
 def rows_to_lists(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"row": [int(row["row"]) for row in rows], "drawn": random.random()}
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from coralord_lightning.errors import CoralWarning, UsageError
@@ -18,6 +19,7 @@ from coralord_lightning.stream.state import Chapter, LoaderState, Position
 from coralord_lightning.stream.workers import Workers, require_sendable
 
 if TYPE_CHECKING:
+    from coralord_lightning.stream.chunks import Chunk
     from coralord_lightning.stream.feed import Feed
     from coralord_lightning.stream.layout import BatchLayout, EpochLayout
     from coralord_lightning.stream.order import Order
@@ -176,16 +178,25 @@ class CoralLoader:
         if not self._begun:
             self._position = self._position.next_epoch()
 
+    def every(self, step: int, first: int) -> Generator[Any]:
+        """Each so-manieth batch of the epoch from one on, for one of several readers; the position stays."""
+        start = self._position
+        chunks = self._chunks(start, self._layout(start), batches=1)
+        return self._maker.batches(islice(chunks, first, None, step), islice(self._seeds(start), first, None, step))
+
     def _batches(self, start: Position, layout: EpochLayout) -> Generator[Any]:
         """The rest of an epoch, finished; more of it may be under way than is handed out."""
-        maker, rank, epoch = self._maker, self.options.rank, start.epoch
-        seeds = batch_seeds(self.recipe.seed, epoch=epoch, rank=rank, first=start.batches)
-        at_once = max(1, CHUNK_BYTES // (maker.gatherer.row_bytes * self.options.batch_size))
         if self._workers.count:
-            chunks = chunks_of(self.order, layout, epoch=epoch, rank=rank, batches=1)
-            return self._workers.batches(maker, chunks, seeds)
-        chunks = chunks_of(self.order, layout, epoch=epoch, rank=rank, batches=at_once)
-        return maker.batches(chunks, seeds, ahead=layout.num_batches > at_once)
+            return self._workers.batches(self._maker, self._chunks(start, layout, batches=1), self._seeds(start))
+        at_once = max(1, CHUNK_BYTES // (self._maker.gatherer.row_bytes * self.options.batch_size))
+        chunks = self._chunks(start, layout, batches=at_once)
+        return self._maker.batches(chunks, self._seeds(start), ahead=layout.num_batches > at_once)
+
+    def _chunks(self, start: Position, layout: EpochLayout, *, batches: int) -> Iterator[Chunk]:
+        return chunks_of(self.order, layout, epoch=start.epoch, rank=self.options.rank, batches=batches)
+
+    def _seeds(self, start: Position) -> Iterator[int]:
+        return batch_seeds(self.recipe.seed, epoch=start.epoch, rank=self.options.rank, first=start.batches)
 
 
 def require_batches(loader: CoralLoader, split: str) -> None:
