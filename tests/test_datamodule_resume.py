@@ -28,6 +28,7 @@ from toy_runs import (
     toy_project,
     toy_trainer,
 )
+from toy_transforms import tenfold
 
 pytestmark = THIRD_PARTY_WARNINGS
 
@@ -109,6 +110,11 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # arguments of t
     "skipped": ({"skip": [(1, 3), (7, 8)]}, {"max_steps": 9, "max_epochs": -1}),
     "mixture": ({"stopping": "all"}, ROUNDS),
     "mixture of so many": ({"epoch_size": 18}, {"max_steps": 8, "limit_train_batches": 4}),
+    "workers": ({"num_workers": 2, "transform": tenfold}, ROUNDS),
+    "workers of limited steps": (
+        {"num_workers": 2, "transform": {"train": tenfold}, "skip": [(6, 7)]},
+        {"max_steps": 8, "max_epochs": -1, "limit_train_batches": 4, "one_cycle": True},
+    ),
     "reloaded": ({}, ROUNDS | {"reload_dataloaders_every_n_epochs": 1}),
 }
 
@@ -173,37 +179,46 @@ def test_a_run_that_dies_after_every_batch_sees_the_rows_of_one_that_does_not(
 KILLED = """
 import os, sys
 from pathlib import Path
-from toy_runs import (
-    PACKAGES,
-    THIRD_PARTY_WARNINGS,
-    example_module,
-    fit,
-    lightning,
-    toy_model,
-    toy_project,
-    toy_trainer,
-)
-from coralord_lightning import CoralDataModule
+from toy_runs import example_module, fit, lightning
+from toy_transforms import tenfold
 
-project, home, folder = map(Path, sys.argv[1:])
+package, project, home, folder, hook, batches, workers = sys.argv[1:]
 
-class Kill(lightning("pytorch_lightning").Callback):
-    def on_train_batch_end(self, trainer, model, *rest):
-        if len(model.seen) == 7:
-            trainer.save_checkpoint(folder / "last.ckpt")
-            os.kill(os.getpid(), 9)
+class Kill(lightning(package).Callback):
+    pass
 
-trainer = toy_trainer("pytorch_lightning", folder, callbacks=[Kill()])
-trainer.fit(toy_model("pytorch_lightning"), datamodule=CoralDataModule(project, batch_size=4, home=home))
+def kill(self, trainer, model, *rest):
+    if len(model.seen) == int(batches):
+        trainer.save_checkpoint(Path(folder) / "last.ckpt")
+        os.kill(os.getpid(), 9)
+
+setattr(Kill, hook, kill)
+dm = example_module(project, home, num_workers=int(workers), transform={"train": tenfold})
+fit(package, folder, dm, callbacks=[Kill()], one_cycle=True)
 """
 
 
-def test_a_killed_run_goes_on_in_another_process(project: Path, home: Path, tmp_path: Path) -> None:
-    package = PACKAGES[0]
-    whole = fit(package, tmp_path, example_module(project, home)).seen
+@pytest.mark.parametrize(
+    ("hook", "batches", "workers"),
+    [
+        ("on_train_batch_end", 3, 2),
+        ("on_train_batch_end", 5, 0),
+        ("on_train_epoch_end", 5, 2),
+        ("on_validation_end", 10, 0),
+    ],
+)
+def test_a_killed_run_goes_on_in_another_process(
+    hook: str, batches: int, workers: int, project: Path, home: Path, tmp_path: Path
+) -> None:
+    package = PACKAGES[batches % 2]
+
+    def module() -> Any:
+        return example_module(project, home, num_workers=workers, transform={"train": tenfold})
+
+    whole = fit(package, tmp_path, module(), one_cycle=True).seen
 
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, project, home, tmp_path],
+        [sys.executable, "-c", KILLED, package, project, home, tmp_path, hook, str(batches), str(workers)],
         check=False,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
@@ -211,7 +226,8 @@ def test_a_killed_run_goes_on_in_another_process(project: Path, home: Path, tmp_
     )
     assert killed.returncode == -9, killed.stderr.decode()
 
-    assert fit(package, tmp_path, example_module(project, home), ckpt=tmp_path / "last.ckpt").seen == whole[7:]
+    resumed = fit(package, tmp_path, module(), ckpt=tmp_path / "last.ckpt", one_cycle=True)
+    assert resumed.seen == whole[batches:]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
