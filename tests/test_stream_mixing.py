@@ -104,6 +104,13 @@ def test_first_ends_before_a_source_repeats_and_all_when_each_row_was_seen(mixtu
         assert last >= max(Fraction(size) / weight for size, weight in zip(sizes, weights, strict=True)) - 1
 
 
+def test_an_epoch_until_the_first_source_ends_uses_all_of_it() -> None:
+    halves, thirds = [Fraction(1, 2)] * 2, [Fraction(1, 3), Fraction(2, 3)]
+
+    assert epoch_of_mixture([10, 10], halves, "first") == epoch_of_mixture([10, 10], halves, "all") == 20
+    assert (epoch_of_mixture([10, 50], thirds, "first"), epoch_of_mixture([10, 50], thirds, "all")) == (30, 75)
+
+
 def test_a_source_that_is_exhausted_goes_on_with_another_permutation() -> None:
     order = mixed([100, 3000], [Fraction(1, 2)] * 2, 600)
     rows = order.at(0, np.arange(600))
@@ -188,7 +195,7 @@ def test_a_sum_of_weights_that_rounds_draws_rows_of_the_split_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "weights", [[], [0.0, 0.0], [1.0, -1.0], [1.0, float("nan")], [float("inf")], [1.7e308, 1.7e308]]
+    "weights", [[], [0.0, 0.0], [3.0, -1.0], [1.0, float("nan")], [float("inf")], [1.7e308, 1.7e308]]
 )
 def test_weights_that_nothing_can_be_drawn_by_are_refused(weights: list[float]) -> None:
     with pytest.raises(UsageError, match="weight"), np.errstate(over="ignore"):
