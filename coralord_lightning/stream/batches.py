@@ -62,7 +62,7 @@ class BatchMaker:
         Args:
             ahead: gather the next chunk in a thread while this one is used; the user's functions are called here.
         """
-        gathered = in_turn((self.gather(*chunk) for chunk in chunks), self.gatherer)
+        gathered = in_turn((self.gather(chunk.rows, chunk.sizes, chunk.padding) for chunk in chunks), self.gatherer)
         with closing(one_ahead(gathered)) if ahead else nullcontext(gathered) as made:
             for batches in made:
                 for batch in batches:

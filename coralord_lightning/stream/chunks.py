@@ -25,11 +25,13 @@ class Chunk(NamedTuple):
         rows: int64[sum of sizes].
         sizes: rows in each batch.
         padding: bool[sum of sizes], which rows only fill a batch up.
+        positions: int64[sum of sizes], where the rows stand in the epoch.
     """
 
     rows: Rows
     sizes: tuple[int, ...]
     padding: npt.NDArray[np.bool_]
+    positions: Rows
 
 
 def chunks_of(order: Order, layout: EpochLayout, *, epoch: int, rank: int, batches: int) -> Iterator[Chunk]:
@@ -48,6 +50,6 @@ def chunks_of(order: Order, layout: EpochLayout, *, epoch: int, rank: int, batch
         for number in range(0, len(taken.sizes), min(batches, count)):
             sizes = taken.sizes[number : number + min(batches, count)]
             part = slice(start, start + sum(sizes))
-            yield Chunk(rows[part], sizes, taken.is_padding[part])
+            yield Chunk(rows[part], sizes, taken.is_padding[part], taken.positions[part])
             start = part.stop
         first, count = last, min(2 * count, most)

@@ -15,6 +15,7 @@ from coralord_lightning.stream.chunks import chunks_of
 from coralord_lightning.stream.gather import CHUNK_BYTES
 from coralord_lightning.stream.options import LoaderOptions, recipe_of, require_epochs
 from coralord_lightning.stream.randomness import batch_seeds
+from coralord_lightning.stream.readahead import advised
 from coralord_lightning.stream.state import Chapter, LoaderState, Position
 from coralord_lightning.stream.workers import Workers, require_sendable
 
@@ -189,7 +190,9 @@ class CoralLoader:
         if self._workers.count:
             return self._workers.batches(self._maker, self._chunks(start, layout, batches=1), self._seeds(start))
         at_once = max(1, CHUNK_BYTES // (self._maker.gatherer.row_bytes * self.options.batch_size))
-        chunks = self._chunks(start, layout, batches=at_once)
+        maps, chunks = self.feed.maps, self._chunks(start, layout, batches=at_once)
+        fields = [name for name in self._maker.gatherer.names if name in self.feed.fields]
+        chunks = advised(chunks, maps=maps, fields=fields, order=self.order, epoch=start.epoch)
         return self._maker.batches(chunks, self._seeds(start), ahead=layout.num_batches > at_once)
 
     def _chunks(self, start: Position, layout: EpochLayout, *, batches: int) -> Iterator[Chunk]:

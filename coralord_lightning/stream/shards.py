@@ -299,6 +299,10 @@ class ShardMaps:
         """All record batches in row order."""
         return (self.batch(number) for number in range(len(self)))
 
+    def open_numbers(self) -> list[int]:
+        """Which shards are mapped by now."""
+        return list(self._mapped)
+
     def paths(self) -> list[Path]:
         """Where the shards lie, in row order."""
         return [Path(path) for path, _, _, _ in self._shards]
