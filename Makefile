@@ -43,6 +43,7 @@ bench: $(READY) $(BENCH_READY)
 	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/incremental.py
 	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/memory.py
 	$(BENCH_VENV)/bin/python benchmarks/stream
 
 # The loader's peers have an environment of their own, beside the same torch and this package.

@@ -156,7 +156,7 @@ class Dataset:
             drop_last: leave out the rows that fill no global batch.
             transform: called with each batch, a dict, before `batch_as`.
             collate: lists of different lengths: "pad", "offsets" or "rows"; or a function of a list of rows.
-            num_workers: processes that run `transform`.
+            num_workers: processes that make the batches, where `transform` is slow; it must be a function of a module.
             lanes: runs of rows that each global batch takes equal parts of, so that a node reads only some of them.
             skip: (start, stop) of steps to leave out, counted over the whole run from 0.
             resume_batch: "rebatch": a saved state may go on inside an epoch with global batches of another size.

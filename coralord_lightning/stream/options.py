@@ -31,11 +31,14 @@ class LoaderOptions:
         seed: of everything that is drawn.
         drop_last: leave out the rows that fill no global batch.
         batch_as: names; batches are tuples in that order instead of dicts. "is_padding" may be among them.
-        transform: called with each batch, a dict, before `batch_as`.
+        transform: called with each batch, a dict, before `batch_as`. What it draws from the global generators of
+            Python, NumPy and torch depends on (seed, epoch, batch, rank) alone, with any number of workers; the
+            generators of this process are put back afterwards.
         collate: the form of lists of different lengths, "pad" | "offsets" | "rows"; or called with each batch as a list
             of rows, as torch's `collate_fn`.
         pin_memory: page-locked tensors, where there is an accelerator.
-        num_workers: processes that run `transform`; 0 runs it here.
+        num_workers: processes that make the batches; worth it where `transform` or a `collate` function is slow, which
+            must be a function of a module then. 0: they run here, and a thread gathers ahead.
         lanes: runs of rows that each global batch takes equal parts of, so that a node reads only some of them.
         skip: (start, stop) of steps to leave out, counted over the whole run from 0.
         resume_batch: "rebatch": a saved run may go on inside an epoch with global batches of another size.
