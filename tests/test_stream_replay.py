@@ -96,7 +96,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "full": {},
     "stored": {"shuffle": False},
     "block": {"shuffle": "block", "block_rows": 1, "rows": 140},
-    "lanes": {"lanes": 2},
+    "lanes": {"lanes": 2, "rows": 19},
     "drop_last": {"drop_last": True},
     "weights": {"weights": "weight", "epoch_size": 15},
     "mixture": {"mixture": "first"},
@@ -185,7 +185,7 @@ def test_a_run_that_drew_by_weight_in_some_epochs_only_is_named_in_all(home: Pat
 def test_steps_that_never_come_are_refused(home: Path) -> None:
     nothing = loader_over(rows_feed(home, 3), drop_last=True)
 
-    with pytest.raises(UsageError, match="no batches"):
+    with pytest.raises(UsageError, match="no batch"):
         rows_of_step(LoaderState.from_json(nothing.state_dict()), 0)
     with pytest.raises(UsageError, match="step"):
         rows_of_step(LoaderState.from_json(nothing.state_dict()), -1)
