@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from coralord_lightning.stream.layout import BatchLayout, EpochLayout
 from coralord_lightning.stream.loader import CoralLoader
 from coralord_lightning.stream.options import LoaderOptions
 from coralord_lightning.stream.order import SplitOrder, Window, lane_starts
-from coralord_lightning.stream.readahead import ReadAhead, advised, memory_bytes
+from coralord_lightning.stream.readahead import Advice, ReadAhead, advised, memory_bytes
 from hand_built import write_manifest
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="posix_fadvise and mincore are Linux's")
@@ -88,6 +89,23 @@ def test_what_is_behind_leaves_memory_where_data_are_large_and_stays_where_they_
     assert cached_bytes(paths[0]) > 0.9 * paths[0].stat().st_size
     assert read_all(feed, order, memory=1 << 20) == 6400
     assert cached_bytes(paths[0]) < 0.1 * paths[0].stat().st_size
+
+
+@linux
+def test_rows_that_will_be_needed_are_read_before_they_are_asked_for(tmp_path: Path) -> None:
+    feed = example_feed(tmp_path)
+    path = feed.maps.paths()[1]
+    advice = Advice(feed.maps, feed.fields)
+    os.sync()
+    advice.drop([(16, 32)])
+    assert cached_bytes(path) < 0.2 * path.stat().st_size
+
+    advice.will_need([(8, 32)])
+
+    until = time.monotonic() + 20
+    while cached_bytes(path) < 0.9 * path.stat().st_size:
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 @linux

@@ -104,7 +104,8 @@ class Advice:
         for shard, start, stop in self._pieces(ranges):
             with _opened(self._maps.paths()[shard]) as fd:
                 for first in range(start, stop, _PIECE):
-                    _fadvise(fd, first, min(_PIECE, stop - first), "POSIX_FADV_WILLNEED")
+                    if not _is_cached(fd, first):
+                        _fadvise(fd, first, min(_PIECE, stop - first), "POSIX_FADV_WILLNEED")
 
     def drop(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Let pages of rows go: out of this process first, as the cache keeps what is mapped."""
@@ -153,7 +154,7 @@ def advised(
     epoch: int,
     memory: int | None = None,
 ) -> Iterator[Chunk]:
-    """The chunks of an epoch, each handed on when the system has been told what reading it means.
+    """The chunks of an epoch; when the next one is asked for, the system is told what having read this one means.
 
     Args:
         memory: bytes that this process may use; default: as the system says.
@@ -167,10 +168,10 @@ def advised(
 
 def _followed(chunks: Iterator[Chunk], follow: Callable[[Rows], None]) -> Iterator[Chunk]:
     for chunk in chunks:
+        yield chunk  # the first batch waits for no advice
         # What is wrong with a shard is told where a batch needs it.
         with suppress(CoralError):
             follow(chunk.positions)
-        yield chunk
 
 
 def _follower(
@@ -246,6 +247,15 @@ class _opened:  # noqa: N801  # used as a word
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+
+
+def _is_cached(fd: int, offset: int) -> bool:
+    """Whether a byte can be had without the disk: it takes a hundredth of the time of asking for what is there."""
+    try:
+        os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def _fadvise(fd: int, start: int, size_bytes: int, advice: str) -> None:
