@@ -65,8 +65,11 @@ class BatchMaker:
         gathered = in_turn((self.gather(chunk.rows, chunk.sizes, chunk.padding) for chunk in chunks), self.gatherer)
         with closing(one_ahead(gathered)) if ahead else nullcontext(gathered) as made:
             for batches in made:
-                for batch in batches:
-                    yield self.finish(batch, next(seeds))
+                if self.transform is None and self.collate is None:
+                    yield from batches if self.batch_as is None else map(self._finish, batches)
+                else:
+                    for batch in batches:
+                        yield self.finish(batch, next(seeds))
 
     def finish(self, batch: dict[str, Any], seed: int) -> Any:
         """What the user gets of one batch: collated, transformed, as a tuple.

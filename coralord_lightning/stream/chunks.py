@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Chunk", "chunks_of"]
 
-_ROWS_AT_ONCE = 32768  # ordered in one go, so that small batches do not pay for numpy's calls
+_ROWS_AT_FIRST, _ROWS_AT_ONCE = 4096, 131072  # ordered in one go, so that small batches do not pay for numpy's calls
 
 
 class Chunk(NamedTuple):
@@ -41,15 +41,14 @@ def chunks_of(order: Order, layout: EpochLayout, *, epoch: int, rank: int, batch
         batches: at most so many in a chunk.
     """
     batch_size = max(1, layout.base.global_batch // layout.base.world_size)
-    most = max(1, _ROWS_AT_ONCE // batch_size)
-    first, count = 0, 1
+    first, ordered, gathered = 0, _ROWS_AT_FIRST, 1
     while first < layout.num_batches:
-        last = min(first + count, layout.num_batches)
+        last = min(first + max(1, ordered // batch_size), layout.num_batches)
         taken = layout.take(first, last, rank)
-        rows, start = order.at(epoch, taken.positions), 0
-        for number in range(0, len(taken.sizes), min(batches, count)):
-            sizes = taken.sizes[number : number + min(batches, count)]
+        rows, start, number = order.at(epoch, taken.positions), 0, 0
+        while number < len(taken.sizes):
+            sizes = taken.sizes[number : number + gathered]
             part = slice(start, start + sum(sizes))
             yield Chunk(rows[part], sizes, taken.is_padding[part], taken.positions[part])
-            start = part.stop
-        first, count = last, min(2 * count, most)
+            start, number, gathered = part.stop, number + gathered, min(4 * gathered, batches)
+        first, ordered = last, _ROWS_AT_ONCE

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CoralLoader", "require_batches"]
 
+_AHEAD_BYTES = 4 << 20
+"""Batches from this size on are gathered in a thread; smaller ones come sooner without one."""
+
 
 class CoralLoader:
     """Batches of a feed, in the order that (content digest, seed, epoch) gives, for one rank.
@@ -67,6 +70,7 @@ class CoralLoader:
             require_sendable(transform=options.transform, collate=options.collate)
         self._position = Position()
         self._begun = False
+        self._handed_out: tuple[Position, EpochLayout, int] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -90,11 +94,12 @@ class CoralLoader:
     @property
     def position(self) -> Position:
         """Where the run stands: the next sample of which epoch."""
+        self._settle()
         return self._position
 
     def __len__(self) -> int:
         """Batches in the epoch that the run stands in, the same on every rank; those that are over count too."""
-        return self._position.batches + self._layout(self._position).num_batches
+        return self.position.batches + self._layout(self._position).num_batches
 
     def __iter__(self) -> Iterator[Any]:
         # A generator: nothing happens before the first `next`, so that a mere `iter()` starts no epoch.
@@ -102,6 +107,7 @@ class CoralLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next; a loaded position within that same epoch is kept."""
+        self._settle()
         if self._begun or epoch != self._position.epoch:
             self._jump(Position(epoch=epoch, step=self._position.step))
 
@@ -109,12 +115,12 @@ class CoralLoader:
         """Say that whoever iterates leaves each epoch after so many batches, so that the state tells the next epoch."""
         if batches is not None and batches >= max(self.layout.num_batches, len(self)):
             batches = None
-        self._state = replace(self._state, position=self._position).go_on(replace(self.recipe, limit=batches))
+        self._state = replace(self._state, position=self.position).go_on(replace(self.recipe, limit=batches))
         self._leave_what_is_over()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the run stands, in plain values that hold for any rank."""
-        return replace(self._state, position=self._position).to_json()
+        return replace(self._state, position=self.position).to_json()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where another loader stood.
@@ -128,7 +134,7 @@ class CoralLoader:
         rebatch = self.options.resume_batch == "rebatch"
         resumed = saved.resumed_by(self._state, world_size=self.options.world_size, rebatch=rebatch)
         require_epochs(resumed.recipe, since=resumed.position)
-        self._state, self._position, self._begun = resumed, resumed.position, False
+        self._state, self._position, self._begun, self._handed_out = resumed, resumed.position, False, None
         self._follow(resumed.recipe)
         self._leave_what_is_over()
         # The rest of an epoch, or one with skipped samples, may need padding where a whole one does not.
@@ -158,6 +164,7 @@ class CoralLoader:
         self._position, self._begun = position, False
 
     def _epoch(self) -> Iterator[Any]:
+        self._settle()
         if self._begun:  # the last one was left early
             self._jump(self._position.next_epoch())
         start = self._position
@@ -165,12 +172,16 @@ class CoralLoader:
         self.feed.maps.check()
         with closing(self._batches(start, layout)) as batches:
             for step, batch in enumerate(batches, 1):
-                # Counted when handed out, never when computed ahead.
-                self._advance(start, layout, step)
+                # Counted when handed out, never when computed ahead; what that means is worked out when asked for.
+                self._handed_out = start, layout, step
                 yield batch
 
-    def _advance(self, start: Position, layout: EpochLayout, step: int) -> None:
-        """Stand after so many batches since `start`; a finished epoch is the next one's beginning."""
+    def _settle(self) -> None:
+        """Stand after the batches that were handed out; a finished epoch is the next one's beginning."""
+        if self._handed_out is None:
+            return
+        start, layout, step = self._handed_out
+        self._handed_out = None
         over = layout.end_of(step - 1)
         self._position = Position(
             epoch=start.epoch, global_samples=over or 0, batches=start.batches + step, step=start.step + step
@@ -181,7 +192,7 @@ class CoralLoader:
 
     def every(self, step: int, first: int) -> Generator[Any]:
         """Each so-manieth batch of the epoch from one on, for one of several readers; the position stays."""
-        start = self._position
+        start = self.position
         chunks = self._chunks(start, self._layout(start), batches=1)
         return self._maker.batches(islice(chunks, first, None, step), islice(self._seeds(start), first, None, step))
 
@@ -189,11 +200,12 @@ class CoralLoader:
         """The rest of an epoch, finished; more of it may be under way than is handed out."""
         if self._workers.count:
             return self._workers.batches(self._maker, self._chunks(start, layout, batches=1), self._seeds(start))
-        at_once = max(1, CHUNK_BYTES // (self._maker.gatherer.row_bytes * self.options.batch_size))
+        batch_bytes = self._maker.gatherer.row_bytes * self.options.batch_size
+        at_once = max(1, CHUNK_BYTES // batch_bytes)
         maps, chunks = self.feed.maps, self._chunks(start, layout, batches=at_once)
         fields = [name for name in self._maker.gatherer.names if name in self.feed.fields]
         chunks = advised(chunks, maps=maps, fields=fields, order=self.order, epoch=start.epoch)
-        return self._maker.batches(chunks, self._seeds(start), ahead=layout.num_batches > at_once)
+        return self._maker.batches(chunks, self._seeds(start), ahead=batch_bytes >= _AHEAD_BYTES)
 
     def _chunks(self, start: Position, layout: EpochLayout, *, batches: int) -> Iterator[Chunk]:
         return chunks_of(self.order, layout, epoch=start.epoch, rank=self.options.rank, batches=batches)

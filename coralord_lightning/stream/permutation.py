@@ -21,9 +21,9 @@ Rows = npt.NDArray[np.int64]
 _Words = npt.NDArray[Any]  # uint32 or uint64
 
 MAX_ROWS = 2**62
-_ROUNDS = 8
+_ROUNDS = 6
 _ROUNDS_SMALL, _SMALL = 24, 4096  # few rows need more rounds before pairs are flat, and cost nothing
-_AT_ONCE = 32768  # values in one go: they and their scratch stay in the processor's cache
+_AT_ONCE = 16384  # values in one go: they and their scratch stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,21 +51,18 @@ class Permutation:
         Args:
             positions: int64, any shape, each in [0, num_rows).
         """
-        flat = positions.reshape(-1)
-        out = np.empty(flat.shape, np.int64)
-        for start in range(0, len(flat), _AT_ONCE):
-            out[start : start + _AT_ONCE] = self._walk(flat[start : start + _AT_ONCE])
-        return out.reshape(positions.shape)
-
-    def _walk(self, positions: Rows) -> _Words:
         word = np.uint32 if self.num_rows < 2**32 else np.uint64
-        values = self._feistel(positions.astype(word))
+        flat = positions.reshape(-1)
+        values = np.empty(flat.shape, word)
+        for start in range(0, len(flat), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            values[part] = self._feistel(flat[part].astype(word))
         beyond = np.flatnonzero(values >= word(self.num_rows))
         while beyond.size:
             # Every cycle through the domain comes back to a value below num_rows, so this ends.
             values[beyond] = self._feistel(values[beyond])
             beyond = beyond[values[beyond] >= word(self.num_rows)]
-        return values
+        return values.astype(np.int64).reshape(positions.shape)
 
     def _feistel(self, values: _Words) -> _Words:
         height = math.isqrt(max(self.num_rows, 1) - 1) + 1
@@ -74,13 +71,13 @@ class Permutation:
         draw = _draw_32 if word is np.uint32 else _draw_64
         left = values // word(width)
         right = values - left * word(width)
-        drawn = np.empty_like(left)
+        drawn, spare = np.empty_like(left), np.empty_like(left)
         for number, key in enumerate(self.keys):
             if number % 2 == 0:
-                draw(right, key, height, drawn)
+                draw(right, key, height, drawn, spare)
                 _add_modulo(left, drawn, word(height))
             else:
-                draw(left, key, width, drawn)
+                draw(left, key, width, drawn, spare)
                 _add_modulo(right, drawn, word(width))
         joined: _Words = left
         joined *= word(width)
@@ -88,14 +85,15 @@ class Permutation:
         return joined
 
 
-def _draw_32(values: _Words, key: int, bound: int, out: _Words) -> None:
+def _draw_32(values: _Words, key: int, bound: int, out: _Words, spare: _Words) -> None:
     """One number in [0, bound) for each value: a 32-bit finaliser, scaled by as many upper bits as leave no overflow.
 
     Source: the multipliers and shifts are of the lowest bias that https://github.com/skeeto/hash-prospector found.
     """
     np.bitwise_xor(values, np.uint32(key & 0xFFFFFFFF), out=out)
     out *= np.uint32(0x7FEB352D)
-    out ^= out >> np.uint32(15)
+    np.right_shift(out, np.uint32(15), out=spare)
+    out ^= spare
     out += np.uint32(key >> 32)
     out *= np.uint32(0x846CA68B)
     bits = (bound - 1).bit_length()
@@ -104,13 +102,15 @@ def _draw_32(values: _Words, key: int, bound: int, out: _Words) -> None:
     out >>= np.uint32(32 - bits)
 
 
-def _draw_64(values: _Words, key: int, bound: int, out: _Words) -> None:
+def _draw_64(values: _Words, key: int, bound: int, out: _Words, spare: _Words) -> None:
     """One number in [0, bound) for each value: the splitmix64 finaliser, scaled by its upper half (bound < 2**32)."""
     np.multiply(values, np.uint64(0x9E3779B97F4A7C15), out=out)
     out += np.uint64(key)
-    out ^= out >> np.uint64(30)
+    np.right_shift(out, np.uint64(30), out=spare)
+    out ^= spare
     out *= np.uint64(0xBF58476D1CE4E5B9)
-    out ^= out >> np.uint64(27)
+    np.right_shift(out, np.uint64(27), out=spare)
+    out ^= spare
     out *= np.uint64(0x94D049BB133111EB)
     out >>= np.uint64(32)
     out *= np.uint64(bound)

@@ -25,6 +25,7 @@ from coralord_lightning.stream.columns import (
     read_places,
 )
 from coralord_lightning.stream.locate import ShardIndex
+from coralord_lightning.stream.memory import Memory
 from coralord_lightning.stream.window import FIRST, copy_bits, copy_items, copy_run
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class PlaceTable:
         self._index = ShardIndex(maps.offsets)
         self._known: dict[bytes, tuple[int, Rows]] = {}
         self._cursor = 0
+        self._memory = Memory()
         self._clear()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -211,7 +213,13 @@ class PlaceTable:
             return copy_bits(places + np.arange(node.width, dtype=np.int64)).reshape(num, *shape)
         if not node.width:
             return np.empty((num, *shape), node.dtype)
-        return self.numbers(node, spot).reshape(-1).view(node.dtype).reshape(num, *shape)
+        return self.numbers(node, spot, out=self._fresh(node, num)).reshape(-1).view(node.dtype).reshape(num, *shape)
+
+    def _fresh(self, node: Node, num: int) -> torch.Tensor:
+        import torch
+
+        block = self._memory.take(num * node.width * node.unit)
+        return torch.from_numpy(block.view(f"i{node.unit}").reshape(num, node.width))
 
     def spans(self, node: Node, spot: Spot) -> tuple[Rows, Rows]:
         """Where the elements of lists, or the bytes of texts, begin and end, within their shard.
