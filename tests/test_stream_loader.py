@@ -262,6 +262,22 @@ def test_what_is_no_state_is_refused(home: Path, state: dict[str, Any]) -> None:
         example_loader(home).load_state_dict(state)
 
 
+def test_state_of_another_split_is_refused(home: Path) -> None:
+    folder = home / "two"
+    folder.mkdir()
+    manifest = write_manifest(folder, {"train": rows_table(20), "extra": rows_table(20)})
+    train, extra = (
+        CoralLoader(split_feed(manifest, folder, split), LoaderOptions(batch_size=4, shuffle=True))
+        for split in ("train", "extra")
+    )
+    next(iter(train))
+
+    with pytest.raises(UsageError, match="is another one of the same data") as caught:
+        extra.load_state_dict(train.state_dict())
+
+    assert caught.value.remedy == 'load it into a loader of split "train"'
+
+
 def test_our_part_of_a_checkpoint_is_found_under_any_name() -> None:
     ours = {MARKER: 1, "version": {}}
 

@@ -137,11 +137,15 @@ def test_every_order_can_leave_steps_out(home: Path, options: dict[str, Any]) ->
     assert steps_of(loader_over(feed, skip=[(1, 3), (7, 8)], **options), 9) == without(whole, [(1, 3), (7, 8)])
 
 
-def test_skipped_samples_are_those_of_the_batches_that_were_skipped_whatever_size_goes_on(home: Path) -> None:
+@pytest.mark.parametrize("told_again", [False, True])
+def test_skipped_samples_are_those_of_the_batches_that_were_skipped_whatever_size_goes_on(
+    home: Path, told_again: bool
+) -> None:
     whole = steps_of(loader_over(rows_feed(home, 18)), 2 * BATCHES)
     first = loader_over(rows_feed(home, 18), skip=[(2, 3), (6, 7)])
     done = steps_of(first, 1)
-    second = loader_over(rows_feed(home, 18), batch_size=6, resume_batch="rebatch")
+    again: dict[str, Any] = {"skip": [(2, 3), (6, 7)]} if told_again else {}
+    second = loader_over(rows_feed(home, 18), batch_size=6, resume_batch="rebatch", **again)
     second.load_state_dict(first.state_dict())
 
     rest = steps_of(second, 2 + 3)

@@ -13,7 +13,7 @@ from coralord_lightning.errors import CoralWarning, UsageError
 from coralord_lightning.stream.batches import PADDING, batch_maker
 from coralord_lightning.stream.chunks import chunks_of
 from coralord_lightning.stream.gather import CHUNK_BYTES
-from coralord_lightning.stream.options import LoaderOptions, recipe_of, require_epochs
+from coralord_lightning.stream.options import LoaderOptions, recipe_of, require_epochs, skip_what_is_new
 from coralord_lightning.stream.randomness import batch_seeds
 from coralord_lightning.stream.readahead import advised
 from coralord_lightning.stream.state import Chapter, LoaderState, Position
@@ -132,7 +132,8 @@ class CoralLoader:
         """
         saved = LoaderState.from_json(state)
         rebatch = self.options.resume_batch == "rebatch"
-        resumed = saved.resumed_by(self._state, world_size=self.options.world_size, rebatch=rebatch)
+        mine = self._state.go_on(skip_what_is_new(self.recipe, self.options.skip or (), saved.recipe))
+        resumed = saved.resumed_by(mine, world_size=self.options.world_size, rebatch=rebatch)
         require_epochs(resumed.recipe, since=resumed.position)
         self._state, self._position, self._begun, self._handed_out = resumed, resumed.position, False, None
         self._follow(resumed.recipe)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from coralord_lightning.stream.feed import Feed
     from coralord_lightning.stream.state import Position
 
-__all__ = ["LoaderOptions", "recipe_of", "require_epochs"]
+__all__ = ["LoaderOptions", "recipe_of", "require_epochs", "skip_what_is_new"]
 
 _SHUFFLES: dict[Any, Shuffle] = {False: False, True: "full", "full": "full", "block": "block"}
 
@@ -141,6 +141,19 @@ def _skipping(recipe: Recipe, skip: Sequence[Sequence[int]]) -> Recipe:
     skipping = replace(recipe, skip=tuple(dict.fromkeys(spans)))
     require_epochs(skipping)
     return skipping
+
+
+def skip_what_is_new(recipe: Recipe, skip: Sequence[Sequence[int]], saved: Recipe) -> Recipe:
+    """The recipe of a resumed run that is told to skip what its saved run skips already, in that one's steps.
+
+    Args:
+        recipe: with the steps of `skip` in its own global batches.
+        saved: of the run that it goes on with.
+    """
+    if not skip or not saved.global_batch or recipe.global_batch == saved.global_batch:
+        return recipe
+    meant = _skipping(replace(recipe, skip=(), global_batch=saved.global_batch), skip).skip
+    return replace(recipe, skip=()) if set(meant) <= set(saved.skip) else recipe
 
 
 def require_epochs(recipe: Recipe, since: Position | None = None) -> None:

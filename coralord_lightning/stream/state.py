@@ -145,6 +145,14 @@ class LoaderState:
         saved, mine = content_digest_of(self.sources), content_digest_of(live.sources)
         if saved != mine:
             raise _mismatch(self, live)
+        splits = [[source.split for source in state.sources] for state in (self, live)]
+        if splits[0] != splits[1]:
+            raise UsageError(
+                "split",
+                "is another one of the same data than the saved run read",
+                facts={"saved": ", ".join(splits[0]), "loaded": ", ".join(splits[1])},
+                remedy=f'load it into a loader of split "{splits[0][0]}"',
+            )
         recipe = self._merged(live.recipe)
         if self.position.global_samples:  # at the beginning of an epoch any order may follow
             for name in ("seed", "shuffle", "global_batch", "lanes", "weights", "num_rows"):
