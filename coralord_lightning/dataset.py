@@ -242,12 +242,12 @@ class Dataset:
         Raises:
             UsageError: the split has no batch, or a number is out of range.
         """
-        from coralord_lightning.stream.options import LoaderOptions, recipe_of
+        from coralord_lightning.stream.options import LoaderOptions, recipe_of, require_int
         from coralord_lightning.stream.replay import rows_of_step
         from coralord_lightning.stream.state import Chapter, LoaderState, Position
 
-        if epoch < 0:
-            raise UsageError("epoch", "counts from 0", facts={"got": repr(epoch)}, remedy="epoch=0 or more")
+        require_int("step", step, 0)
+        require_int("epoch", epoch, 0)
         options = LoaderOptions(
             batch_size=batch_size,
             shuffle=shuffle,

@@ -106,9 +106,9 @@ def test_rows_names_what_the_loaders_of_a_step_read(tmp_path: Path, shuffle: boo
 def test_rows_of_impossible_steps_are_refused(tmp_path: Path) -> None:
     data = example_dataset(tmp_path)
 
-    with pytest.raises(UsageError, match="counts from 0"):
+    with pytest.raises(UsageError, match="step=0 or more"):
         data.rows("train", step=-1, batch_size=4)
-    with pytest.raises(UsageError, match="counts from 0"):
+    with pytest.raises(UsageError, match="epoch=0 or more"):
         data.rows("train", step=0, epoch=-1, batch_size=4)
     with pytest.raises(UsageError, match="an epoch has no batch of 64 rows"):
         data.rows("train", step=0, batch_size=64, drop_last=True)

@@ -104,6 +104,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:the loaded position is batch")
+
+
 def story_of(home: Path, kind: str) -> Story:
     options = dict(KINDS[kind])
     mixture, rows, block_rows = options.pop("mixture", None), options.pop("rows", 18), options.pop("block_rows", None)

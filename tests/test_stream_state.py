@@ -36,7 +36,7 @@ recipes = st.builds(
     shuffle=st.sampled_from([False, "full", "block"]),
     global_batch=st.integers(1, 2**40),
     lanes=st.integers(1, 64),
-    block_rows=st.integers(0, 2**20),
+    block_rows=st.integers(1, 2**20),
     drop_last=st.booleans(),
     skip=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50), st.integers(51, 99)), max_size=3).map(tuple),
     limit=st.none() | st.integers(0, 9),

@@ -117,9 +117,12 @@ class Gatherer:
         ends = np.cumsum([0, *sizes]).tolist()
         if ends[-1] != len(rows):
             raise ValueError(f"{len(rows)} rows are no batches of {ends[-1]} rows")
-        bounds = list(pairwise(ends))
+        with self._maps.lock:
+            return self._gathered(rows, list(pairwise(ends)))
+
+    def _gathered(self, rows: Rows, bounds: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
         spot = self._table.require(rows)
-        batches: list[dict[str, Any]] = [{} for _ in sizes]
+        batches: list[dict[str, Any]] = [{} for _ in bounds]
         for field, node in self._plan.roots.items():
             if node.is_tensor and not self._pin_memory:
                 for batch, tensor in zip(batches, self._tensors_of(node, spot, bounds), strict=True):

@@ -124,7 +124,7 @@ class EpochLayout:
     def take(self, first: int, last: int, rank: int) -> RankSteps:
         """What a rank takes in the steps from `first` on and before `last`; 0 <= first <= last <= num_batches."""
         full = range(first, min(last, self._full))
-        slots = np.arange(self.base.global_batch // self.base.world_size, dtype=np.int64)
+        slots = np.arange(self.base.global_batch // self.base.world_size if full else 0, dtype=np.int64)
         slots += rank * len(slots)
         steps = np.arange(full.start, max(full.stop, full.start), dtype=np.int64)[:, None]
         positions = self._position(slots // self._share, steps * self._share + slots % self._share).reshape(-1)

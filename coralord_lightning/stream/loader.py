@@ -13,7 +13,7 @@ from coralord_lightning.errors import CoralWarning, UsageError
 from coralord_lightning.stream.batches import PADDING, batch_maker
 from coralord_lightning.stream.chunks import chunks_of
 from coralord_lightning.stream.gather import CHUNK_BYTES
-from coralord_lightning.stream.options import LoaderOptions, recipe_of, require_epochs, skip_what_is_new
+from coralord_lightning.stream.options import LoaderOptions, recipe_of, require_epochs, require_int, skip_what_is_new
 from coralord_lightning.stream.randomness import batch_seeds
 from coralord_lightning.stream.readahead import advised
 from coralord_lightning.stream.state import Chapter, LoaderState, Position
@@ -106,8 +106,15 @@ class CoralLoader:
         return self._epoch()
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next; a loaded position within that same epoch is kept."""
+        """Say which epoch comes next; a loaded position within that same epoch is kept.
+
+        Raises:
+            UsageError: it is no number, or below 0.
+        """
+        require_int("epoch", epoch, 0)
         self._settle()
+        if not self._begun and self._position.batches and epoch != self._position.epoch:
+            warnings.warn(_left(self._position, epoch), CoralWarning, stacklevel=2)
         if self._begun or epoch != self._position.epoch:
             self._jump(Position(epoch=epoch, step=self._position.step))
 
@@ -213,6 +220,13 @@ class CoralLoader:
 
     def _seeds(self, start: Position) -> Iterator[int]:
         return batch_seeds(self.recipe.seed, epoch=start.epoch, rank=self.options.rank, first=start.batches)
+
+
+def _left(position: Position, epoch: int) -> str:
+    return (
+        f"the loaded position is batch {position.batches} of epoch {position.epoch}, and epoch {epoch} comes next: the "
+        f"rest of that epoch is not read"
+    )
 
 
 def require_batches(loader: CoralLoader, split: str) -> None:

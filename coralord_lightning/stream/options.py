@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from coralord_lightning.stream.feed import Feed
     from coralord_lightning.stream.state import Position
 
-__all__ = ["LoaderOptions", "recipe_of", "require_epochs", "skip_what_is_new"]
+__all__ = ["LoaderOptions", "recipe_of", "require_epochs", "require_int", "skip_what_is_new"]
 
 _SHUFFLES: dict[Any, Shuffle] = {False: False, True: "full", "full": "full", "block": "block"}
 
@@ -70,24 +70,36 @@ class LoaderOptions:
             UsageError: a number is out of range or of another kind, or two options exclude each other.
         """
         for name, least in {"batch_size": 1, "world_size": 1, "rank": 0, "num_workers": 0, "lanes": 1}.items():
-            _require_int(name, getattr(self, name), least)
-        _require_int("seed", self.seed, None)
+            require_int(name, getattr(self, name), least)
+        require_int("seed", self.seed, None)
         if self.epoch_size is not None:
-            _require_int("epoch_size", self.epoch_size, 1)
+            require_int("epoch_size", self.epoch_size, 1)
         if self.rank >= self.world_size:
             raise _usage("rank", f"{self.rank} of {self.world_size}", f"rank=0 … rank={self.world_size - 1}")
-        if not _is_shuffle(self.shuffle):
-            raise _usage("shuffle", repr(self.shuffle), "shuffle=True, shuffle=False or shuffle='block'")
-        if self.resume_batch not in (None, "rebatch"):
-            raise _usage("resume_batch", repr(self.resume_batch), 'resume_batch="rebatch"')
-        if isinstance(self.batch_as, str):
-            raise _usage("batch_as", repr(self.batch_as), f"batch_as=[{self.batch_as!r}]")
-        if not (self.collate is None or callable(self.collate) or self.collate in ("pad", "offsets", "rows")):
-            raise _usage("collate", repr(self.collate), 'collate="pad"     # or "offsets", "rows", or a function')
+        for name, is_fit, remedy in self._choices():
+            if not is_fit:
+                raise _usage(name, repr(getattr(self, name)), remedy)
         if self.weights is not None and not self.shuffle:
             raise _usage("weights", "shuffle=False", "shuffle=True     # weights draw rows")
         _require_spans(self.skip or ())
         self._require_lanes()
+
+    def _choices(self) -> Iterator[tuple[str, bool, str]]:
+        """Option, whether it is of its kind, and what to write."""
+        names = [self.batch_as] if isinstance(self.batch_as, str) else ["image", "label"]
+        collates = self.collate is None or callable(self.collate) or self.collate in ("pad", "offsets", "rows")
+        yield "shuffle", _is_shuffle(self.shuffle), "shuffle=True, shuffle=False or shuffle='block'"
+        yield "resume_batch", self.resume_batch in (None, "rebatch"), 'resume_batch="rebatch"'
+        yield "batch_as", self.batch_as is None or _is_names(self.batch_as), f"batch_as={names!r}"
+        yield "collate", collates, 'collate="pad"     # or "offsets", "rows", or a function'
+        yield (
+            "transform",
+            self.transform is None or callable(self.transform),
+            "transform=f     # called with each batch",
+        )
+        yield "weights", self.weights is None or isinstance(self.weights, str), 'weights="column"'
+        for name in ("drop_last", "pin_memory"):
+            yield name, isinstance(getattr(self, name), bool), f"{name}=True or {name}=False"
 
     def _require_lanes(self) -> None:
         if self.lanes == 1:
@@ -180,6 +192,10 @@ def _nothing_left(epoch: int, num_batches: int) -> UsageError:
     )
 
 
+def _is_names(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(name, str) for name in value)
+
+
 def _is_shuffle(value: object) -> bool:
     return isinstance(value, bool | str) and value in _SHUFFLES
 
@@ -199,7 +215,12 @@ def _require_span(span: object) -> None:
         raise _usage("skip", repr(span), "skip=[(1000, 1010)]     # from 0 on, the first below the second")
 
 
-def _require_int(name: str, value: object, least: int | None) -> None:
+def require_int(name: str, value: object, least: int | None) -> None:
+    """Refuse what is no whole number, or too small a one; None: any will do.
+
+    Raises:
+        UsageError: with what to write.
+    """
     if isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least):
         return
     raise _usage(name, repr(value), f"{name}={least or 0}" + ("" if least is None else " or more"))

@@ -26,7 +26,7 @@ from coralord_lightning.stream.columns import (
 )
 from coralord_lightning.stream.locate import ShardIndex
 from coralord_lightning.stream.memory import Memory
-from coralord_lightning.stream.window import FIRST, copy_bits, copy_items, copy_run
+from coralord_lightning.stream.window import FIRST, copy_bits, copy_items, copy_run, dtype_of
 
 if TYPE_CHECKING:
     import torch
@@ -197,7 +197,7 @@ class PlaceTable:
         if spot.runs is None:
             places = spot.at * node.width if node.width != 1 else spot.at
             return copy_items(places + self.known(node, VALUES, spot), unit=node.unit, width=node.width, out=out)
-        values = np.empty((len(spot.at), node.width), f"i{node.unit}") if out is None else out.numpy()
+        values = np.empty((len(spot.at), node.width), dtype_of(node.unit)) if out is None else out.numpy()
         flat = values.reshape(-1)
         for run in spot.runs:
             place = run.row * node.width + int(self._table[node.slot + VALUES, run.shard])
@@ -219,7 +219,7 @@ class PlaceTable:
         import torch
 
         block = self._memory.take(num * node.width * node.unit)
-        return torch.from_numpy(block.view(f"i{node.unit}").reshape(num, node.width))
+        return torch.from_numpy(block.view(dtype_of(node.unit)).reshape(num, node.width))
 
     def spans(self, node: Node, spot: Spot) -> tuple[Rows, Rows]:
         """Where the elements of lists, or the bytes of texts, begin and end, within their shard.

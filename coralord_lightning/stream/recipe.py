@@ -41,6 +41,8 @@ class SourceFacts:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SourceFacts:
         """Raises KeyError, TypeError or ValueError where it is none."""
+        if int(value["num_rows"]) < 0 or (value["weight"] is not None and Fraction(value["weight"]) <= 0):
+            raise ValueError(f"{value['split']} has {value['num_rows']} rows and weight {value['weight']}")
         return cls(
             fingerprint=str(value["fingerprint"]),
             content_digest=str(value["content_digest"]),
@@ -138,6 +140,10 @@ class Recipe:
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:
         """Raises KeyError, TypeError or ValueError where it is none."""
         shuffle: dict[Any, Shuffle] = {False: False, "full": "full", "block": "block"}
+        least = {"num_rows": 0, "global_batch": 1, "lanes": 1, "block_rows": 1 if value["shuffle"] == "block" else 0}
+        for name, bound in least.items():
+            if int(value[name]) < bound:
+                raise ValueError(f"{name} is {value[name]}")
         return cls(
             num_rows=int(value["num_rows"]),
             seed=int(value["seed"]),

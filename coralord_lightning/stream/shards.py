@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -189,6 +190,9 @@ class ShardMaps:
         shards: in row order; those without rows are left out.
         schema: of every shard.
         verify: "stat": sizes are checked; "read": the bytes of a shard are hashed before any value of it is handed out.
+
+    Attributes:
+        lock: whoever reads through addresses holds it: two threads may not map and read at once.
     """
 
     def __init__(self, home: Path, shards: Iterable[Shard], schema: pa.Schema, verify: Verify = "stat") -> None:
@@ -201,6 +205,7 @@ class ShardMaps:
         self._unlike = unlike
         self.offsets: list[int] = [0, *accumulate(shard.num_rows for _, shard, _, _ in shards)]
         self._is_encoded = any(_is_encoded(kind) for kind in schema.types)
+        self.lock = threading.Lock()
         self._mapped: dict[int, MappedShard] = {}
         self._decoded: dict[int, MappedShard] = {}
         self._batches: dict[int, pa.RecordBatch] = {}
@@ -225,7 +230,12 @@ class ShardMaps:
         return len(self._shards)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_batches": {}, "_mapped": {}, "_decoded": {}}
+        own: dict[str, Any] = {"_batches": {}, "_mapped": {}, "_decoded": {}, "lock": None}
+        return self.__dict__ | own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.lock = threading.Lock()
 
     @property
     def num_rows(self) -> int:
@@ -315,7 +325,7 @@ class ShardMaps:
         Raises:
             ShardMissingError: a file is gone or has another size.
         """
-        for number in self._mapped if numbers is None else numbers:
+        for number in self.open_numbers() if numbers is None else numbers:
             path, shard, _, _ = self._shards[number]
             _require_size(path, shard.size_bytes)
 

@@ -116,6 +116,8 @@ class LoaderState:
             if value["format"] != ORDER_FORMAT:
                 raise ValueError(f"format {value['format']}; this release reads {ORDER_FORMAT}")
             chapters = [*value["chapters"], {**value, "since": value["since"]}]
+            if not value["sources"]:
+                raise ValueError("it names no source")
             return cls(
                 sources=tuple(SourceFacts.from_json(source) for source in value["sources"]),
                 chapters=tuple(
@@ -124,7 +126,7 @@ class LoaderState:
                 ),
                 position=Position.from_json(value),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
             raise UsageError(
                 "loader state",
                 "is not one that this release can resume",

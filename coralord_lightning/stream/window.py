@@ -19,16 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-__all__ = [
-    "FIRST",
-    "UNITS",
-    "Places",
-    "arrow_memory",
-    "copy_bits",
-    "copy_items",
-    "copy_run",
-    "is_in_reach",
-]
+__all__ = ["FIRST", "UNITS", "Places", "arrow_memory", "copy_bits", "copy_items", "copy_run", "dtype_of", "is_in_reach"]
 
 Places = npt.NDArray[np.int64]
 """Where values lie: counted in their own size from `FIRST` on."""
@@ -79,6 +70,12 @@ def _rows(unit: int, width: int) -> torch.Tensor:
     return torch.as_strided(flat, (flat.numel() - width, width), (1, 1))
 
 
+def dtype_of(unit: int) -> npt.DTypeLike:
+    """The integers that items of so many bytes are copied as."""
+    dtype: npt.DTypeLike = _UNITS[unit]
+    return dtype
+
+
 def copy_items(places: Places, *, unit: int, width: int, out: torch.Tensor | None = None) -> npt.NDArray[Any]:
     """Copy rows of items into fresh memory, in the order of `places`.
 
@@ -92,7 +89,7 @@ def copy_items(places: Places, *, unit: int, width: int, out: torch.Tensor | Non
     import torch
 
     if out is None:
-        out = torch.from_numpy(np.empty((len(places), width), _UNITS[unit]))
+        out = torch.from_numpy(np.empty((len(places), width), dtype_of(unit)))
     if width > _WIDEST:
         for place, row in zip(places.tolist(), out.numpy(), strict=True):
             copy_run(place, width, unit=unit, out=row)
