@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coralord_lightning import load
-from coralord_lightning.errors import UsageError
+from coralord_lightning.errors import CoralWarning, UsageError
 from coralord_lightning.stream.state import saved_state
 from toy_runs import PACKAGES, THIRD_PARTY_WARNINGS, example_module, lightning, toy_model, toy_project, toy_trainer
 
@@ -199,3 +199,17 @@ def test_steps_that_would_leave_an_epoch_empty_are_refused_before_training(
 ) -> None:
     with pytest.raises(UsageError, match="leaves no batch of epoch 1"):
         watched(PACKAGES[0], tmp_path, example_module(project, home, skip=[(4, 10)]))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_run_that_ended_inside_an_epoch_tells_what_lightning_leaves_out_when_it_resumes(
+    package: str, project: Path, home: Path, tmp_path: Path
+) -> None:
+    model = toy_model(package)
+    trainer = toy_trainer(package, tmp_path, max_steps=3, max_epochs=-1, num_sanity_val_steps=0)
+    trainer.fit(model, datamodule=example_module(project, home))
+    trainer.save_checkpoint(tmp_path / "ended.ckpt")
+
+    again = toy_trainer(package, tmp_path, max_steps=8, max_epochs=-1, num_sanity_val_steps=0)
+    with pytest.warns(CoralWarning, match="batch 3 of epoch 0, and epoch 1 comes next"):
+        again.fit(toy_model(package), datamodule=example_module(project, home), ckpt_path=tmp_path / "ended.ckpt")

@@ -178,3 +178,9 @@ def test_steps_of_a_run_lie_in_epochs(steps: tuple[int, int], spans: list[tuple[
 def test_spans_that_touch_become_one() -> None:
     assert merge_spans([(8, 12), (0, 4), (4, 6), (9, 10), (20, 21)]) == ((0, 6), (8, 12), (20, 21))
     assert merge_spans([(0, 9), (2, 3)]) == ((0, 9),)
+
+
+def test_a_global_batch_larger_than_the_data_takes_no_more_memory_than_they_do() -> None:
+    taken = BatchLayout(num_rows=20, global_batch=10**15).whole.take(0, 1, 0)
+
+    assert (taken.positions.tolist(), taken.sizes) == (list(range(20)), (20,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle  # noqa: TID251  # DataLoaders pickle datasets
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,22 @@ def test_a_view_that_was_read_can_be_pickled(tmp_path: Path) -> None:
     rows, batches = pickle.loads(pickle.dumps((rows, batches)))
 
     assert (int(rows[7]["row"]), ids(batches)) == expected
+
+
+def test_threads_may_read_one_view(tmp_path: Path) -> None:
+    table = pa.table({"row": np.arange(600), "square": np.arange(600) ** 2})
+    wrong: list[Any] = []
+
+    def read(view: RowView, seed: int) -> None:
+        for rows in np.random.default_rng(seed).integers(0, 600, (40, 30)).tolist():
+            got = [(int(row["row"]), int(row["square"])) for row in view.__getitems__(rows)]
+            wrong.extend(pair for pair, number in zip(got, rows, strict=True) if pair != (number, number**2))
+
+    manifest = write_manifest(tmp_path, {"train": table}, rows_per_shard=10)
+    for _ in range(3):
+        view = RowView(split_feed(manifest, tmp_path, "train"))  # nothing is mapped yet
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(read, view, seed) for seed in range(4)]:
+                done.result()
+
+    assert wrong == []
