@@ -117,7 +117,7 @@ def test_threads_may_read_one_view(tmp_path: Path) -> None:
     wrong: list[Any] = []
 
     def read(view: RowView, seed: int) -> None:
-        for rows in np.random.default_rng(seed).integers(0, 600, (40, 30)).tolist():
+        for rows in np.random.default_rng(seed).integers(0, 600, (10, 30)).tolist():
             got = [(int(row["row"]), int(row["square"])) for row in view.__getitems__(rows)]
             wrong.extend(pair for pair, number in zip(got, rows, strict=True) if pair != (number, number**2))
 
