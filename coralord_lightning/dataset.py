@@ -262,8 +262,8 @@ class Dataset:
         options.require_valid()
         feed = self._feed(split)
         chapter = Chapter(since=Position(epoch=epoch), recipe=recipe_of(feed, options))
-        cumulated = None if weights is None else feed.cumulate(weights)
-        return rows_of_step(LoaderState(sources=feed.sources, chapters=(chapter,)), step, cumulated=cumulated).rows
+        state = LoaderState(sources=feed.sources, chapters=(chapter,))
+        return rows_of_step(state, step, cumulate=feed.cumulate).rows
 
     def _feed(self, split: str) -> Feed:
         from coralord_lightning.stream.feed import split_feed

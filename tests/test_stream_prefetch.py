@@ -19,7 +19,7 @@ from coralord_lightning.errors import ShardMissingError
 from coralord_lightning.stream.feed import split_feed
 from coralord_lightning.stream.loader import CoralLoader
 from coralord_lightning.stream.options import LoaderOptions
-from coralord_lightning.stream.prefetch import in_turn, one_ahead
+from coralord_lightning.stream.prefetch import one_ahead
 from hand_built import write_manifest
 
 
@@ -77,25 +77,6 @@ def test_leaving_early_ends_the_thread() -> None:
     assert not threads()
 
 
-def test_two_threads_that_ask_get_turns() -> None:
-    owner = threading.Event()
-    inside, most = [0], [0]
-
-    def values() -> Iterator[int]:
-        for number in range(200):
-            inside[0] += 1
-            most[0] = max(most[0], inside[0])
-            sum(range(500))
-            inside[0] -= 1
-            yield number
-
-    streams = [one_ahead(in_turn(values(), owner)) for _ in range(3)]
-    for _ in zip(*streams, strict=True):
-        pass
-
-    assert most[0] == 1
-
-
 def wide_loader(home: Path) -> CoralLoader:
     """Batches so large that they are gathered ahead."""
     pixels = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(24 << 20, np.uint8)), 1 << 20)
@@ -114,6 +95,18 @@ def test_a_loader_reads_ahead_and_counts_what_it_handed_out(tmp_path: Path) -> N
     batches.close()  # type: ignore[attr-defined]
     assert not threads()
     assert [batch["row"].tolist()[0] for batch in loader] == [0, 4, 8, 12, 16, 20]
+
+
+def test_iterations_of_one_loader_that_gather_ahead_do_not_disturb_each_other(tmp_path: Path) -> None:
+    loader = wide_loader(tmp_path)
+    seen: list[list[int]] = [[], [], []]
+
+    for batches in zip(*[iter(loader) for _ in seen], strict=True):
+        assert threads()
+        for rows, batch in zip(seen, batches, strict=True):
+            rows.extend(batch["row"].tolist())
+
+    assert seen == [list(range(24))] * 3
 
 
 def test_a_shard_that_is_gone_is_told_where_its_batch_is_asked_for(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class Story:
         return rows_of_step(
             LoaderState.from_json(json.loads(json.dumps(self.loader.state_dict()))),
             step,
-            cumulated=self.feed.cumulate("weight") if self.options.get("weights") else None,
+            cumulate=self.feed.cumulate,
         )
 
 
@@ -176,10 +176,10 @@ def test_a_run_that_drew_by_weight_in_some_epochs_only_is_named_in_all(home: Pat
     first = steps_of(plain, 5)
     drawing.load_state_dict(plain.state_dict())
     second = steps_of(drawing, 3)
-    cumulated = drawing.feed.cumulate("weight")
+    cumulate = drawing.feed.cumulate
     state = LoaderState.from_json(drawing.state_dict())
 
-    assert [rows_of_step(state, step, cumulated=cumulated).rows.tolist() for step in range(8)] == first + second
+    assert [rows_of_step(state, step, cumulate=cumulate).rows.tolist() for step in range(8)] == first + second
     assert rows_of_step(state, 4).rows.tolist() == first[4]
     with pytest.raises(UsageError, match="drawn by a column"):
         rows_of_step(state, 5)

@@ -19,11 +19,11 @@ from typing import Any
 
 from coralord_lightning.config.environment import from_environment, parse_proxies, require_endpoint
 from coralord_lightning.config.images import parse_mirrors, require_runner
-from coralord_lightning.config.limits import SiteLimits, parse_bytes, parse_count, parse_limits
+from coralord_lightning.config.limits import SiteLimits, num_cores, parse_bytes, parse_count, parse_limits
 from coralord_lightning.config.secrets import Credential, Secret, parse_credentials
 from coralord_lightning.errors import ConfigError, nearest
 
-__all__ = ["Config", "Credential", "Secret", "SiteLimits", "config_files", "load_config", "parse_bytes"]
+__all__ = ["Config", "Credential", "Secret", "SiteLimits", "config_files", "load_config", "num_cores", "parse_bytes"]
 
 SYSTEM_FILE = Path("/etc/coralord/coral.toml")
 

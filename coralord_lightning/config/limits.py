@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,7 +12,7 @@ from typing import Any
 
 from coralord_lightning.errors import ConfigError, nearest
 
-__all__ = ["SiteLimits", "parse_bytes", "parse_count", "parse_limits"]
+__all__ = ["SiteLimits", "num_cores", "parse_bytes", "parse_count", "parse_limits"]
 
 _MOST = 1024
 
@@ -97,3 +98,8 @@ def parse_count(value: Any, *, subject: str) -> int:
 
 def _bad(file: Path, subject: str, expected: str, remedy: str) -> ConfigError:
     return ConfigError(subject, "cannot be used", facts={"file": file, "expected": expected}, remedy=remedy)
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from coralord_lightning.datamodule.roles import EVAL_PARTS, MAIN, Roles
 from coralord_lightning.errors import SplitNotFoundError, nearest
-from coralord_lightning.stream.feed import Feed, Verify, mixed_feed, split_feed
+from coralord_lightning.stream.feed import Feed, mixed_feed, split_feed
+from coralord_lightning.stream.shards import Verify
 
 if TYPE_CHECKING:
     from coralord_lightning.datamodule.versions import Versions

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from coralord_lightning.errors import BatchError, UsageError
 from coralord_lightning.stream.gather import Gatherer, fields_of, require_fields
-from coralord_lightning.stream.prefetch import in_turn, one_ahead
+from coralord_lightning.stream.prefetch import one_ahead
 from coralord_lightning.stream.randomness import seeded
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from coralord_lightning.stream.feed import Feed
     from coralord_lightning.stream.permutation import Rows
 
-__all__ = ["PADDING", "BatchMaker", "Collate", "Transform", "batch_maker"]
+__all__ = ["PADDING", "BatchMaker", "Collate", "Transform", "as_rows", "batch_maker"]
 
 Transform = Callable[[Any], Any]
 Collate = Literal["pad", "offsets", "rows"] | Callable[[list[dict[str, Any]]], Any]
@@ -62,7 +62,7 @@ class BatchMaker:
         Args:
             ahead: gather the next chunk in a thread while this one is used; the user's functions are called here.
         """
-        gathered = in_turn((self.gather(chunk.rows, chunk.sizes, chunk.padding) for chunk in chunks), self.gatherer)
+        gathered = (self.gather(chunk.rows, chunk.sizes, chunk.padding) for chunk in chunks)
         with closing(one_ahead(gathered)) if ahead else nullcontext(gathered) as made:
             for batches in made:
                 if self.transform is None and self.collate is None:
@@ -83,7 +83,7 @@ class BatchMaker:
             return self._finish(batch)
 
     def _finish(self, batch: dict[str, Any]) -> Any:
-        done: Any = batch if self.collate is None else self.collate(_as_rows(batch))
+        done: Any = batch if self.collate is None else self.collate(as_rows(batch))
         if self.transform is not None:
             done = self.transform(done)
         if self.batch_as is None:
@@ -138,5 +138,6 @@ def batch_maker(
     )
 
 
-def _as_rows(batch: dict[str, Any]) -> list[dict[str, Any]]:
+def as_rows(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A batch row by row, each a dict of values without the batch dimension."""
     return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]

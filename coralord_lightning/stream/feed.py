@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from coralord_lightning.errors import SplitNotFoundError, UsageError, nearest
 from coralord_lightning.spec.columns import arrow_schema
 from coralord_lightning.stream.gather import require_fields
 from coralord_lightning.stream.mixing import MAX_SOURCES, Stopping, cumulate_weights, epoch_of_mixture
 from coralord_lightning.stream.recipe import SourceFacts
-from coralord_lightning.stream.shards import ShardMaps
+from coralord_lightning.stream.shards import ShardMaps, Verify
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from coralord_lightning.spec.manifest import Manifest
 
 __all__ = ["Feed", "mixed_feed", "require_split", "require_weight", "split_feed"]
-
-Verify = Literal["stat", "read"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,45 +124,39 @@ class Gatherer:
         spot = self._table.require(rows)
         batches: list[dict[str, Any]] = [{} for _ in bounds]
         for field, node in self._plan.roots.items():
-            if node.is_tensor and not self._pin_memory:
-                for batch, tensor in zip(batches, self._tensors_of(node, spot, bounds), strict=True):
+            if node.is_tensor:
+                for batch, tensor in zip(batches, self._dense(node, spot, bounds), strict=True):
                     batch[field] = tensor
             else:
-                for batch, part in zip(batches, self._column(field, node, spot, bounds), strict=True):
+                for batch, part in zip(batches, self._listed(field, node, spot, bounds), strict=True):
                     batch.update(part)
         return batches
 
-    def _tensors_of(self, node: Node, spot: Spot, bounds: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
-        import torch
-
+    def _dense(self, node: Node, spot: Spot, bounds: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+        if self._pin_memory and node.form == "numbers":
+            return [self._pinned(node, spot, start, end) for start, end in bounds]
         values = self._table.tensor(node, spot)
-        # from_numpy on each part gives it a storage of its own, which a slice of one tensor has not.
-        return [torch.from_numpy(values[start:end]) for start, end in bounds]
+        return self._tensors([values[start:end] for start, end in bounds])
 
-    def _column(
+    def _listed(
         self, field: str, node: Node, spot: Spot, bounds: Sequence[tuple[int, int]]
     ) -> Iterable[dict[str, Any]]:
-        if node.is_tensor:
-            if self._pin_memory and node.form == "numbers":
-                return ({field: self._pinned(node, spot, start, end)} for start, end in bounds)
-            values = self._table.tensor(node, spot)
-            return ({field: self._tensor(values[start:end])} for start, end in bounds)
         if not node.depth:
             objects = gather_objects(self._table, node, spot)
             return ({field: objects[start:end]} for start, end in bounds)
         if self._collate is None:
             raise AssertionError(field)  # require_choice came first
         parts = gather_ragged(self._table, node, spot, field=field, bounds=bounds, collate=self._collate)
-        return ({name: self._tensors(values) for name, values in part.items()} for part in parts)
+        return (dict(zip(part, self._tensors(list(part.values())), strict=True)) for part in parts)
 
-    def _tensors(self, values: Any) -> Any:
-        return [self._tensors(value) for value in values] if isinstance(values, list) else self._tensor(values)
-
-    def _tensor(self, values: npt.NDArray[Any]) -> torch.Tensor:
+    def _tensors(self, arrays: Sequence[Any]) -> list[Any]:
+        """Arrays, or lists of them, as tensors; from_numpy on each gives it a storage, which a slice of one has not."""
         import torch
 
-        tensor = torch.from_numpy(values)
-        return tensor.pin_memory() if self._pin_memory else tensor
+        made = [self._tensors(array) if isinstance(array, list) else torch.from_numpy(array) for array in arrays]
+        if not self._pin_memory:
+            return made
+        return [tensor if isinstance(tensor, list) else tensor.pin_memory() for tensor in made]
 
     def _pinned(self, node: Node, spot: Spot, start: int, end: int) -> torch.Tensor:
         """A batch in page-locked memory of its own: only so does CUDA know when a copy from it is done."""

@@ -38,7 +38,8 @@ class LoaderOptions:
             of rows, as torch's `collate_fn`.
         pin_memory: page-locked tensors, where there is an accelerator.
         num_workers: processes that make the batches; worth it where `transform` or a `collate` function is slow, which
-            must be a function of a module then. 0: they run here, and a thread gathers ahead.
+            must be a function of a module then. 0: they run here; a thread gathers large
+            batches ahead.
         lanes: runs of rows that each global batch takes equal parts of, so that a node reads only some of them.
         skip: (start, stop) of steps to leave out, counted over the whole run from 0.
         resume_batch: "rebatch": a saved run may go on inside an epoch with global batches of another size.
@@ -162,7 +163,7 @@ def skip_what_is_new(recipe: Recipe, skip: Sequence[Sequence[int]], saved: Recip
         recipe: with the steps of `skip` in its own global batches.
         saved: of the run that it goes on with.
     """
-    if not skip or not saved.global_batch or recipe.global_batch == saved.global_batch:
+    if not skip or recipe.global_batch == saved.global_batch:
         return recipe
     meant = _skipping(replace(recipe, skip=(), global_batch=saved.global_batch), skip).skip
     return replace(recipe, skip=()) if set(meant) <= set(saved.skip) else recipe

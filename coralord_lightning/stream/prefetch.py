@@ -5,32 +5,15 @@ For large batches only: small ones come faster without it, since each hand-over 
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-__all__ = ["in_turn", "one_ahead"]
+__all__ = ["one_ahead"]
 
 T = TypeVar("T")
 
 _END: Any = object()
-_locks: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
-
-
-def in_turn(values: Iterator[T], owner: object) -> Iterator[T]:
-    """The values; of those with the same owner one is made at a time, whichever threads ask.
-
-    Two iterations of one loader open the same maps, which is not for two threads at once.
-    """
-    lock = _locks.setdefault(owner, threading.Lock())
-    while True:
-        with lock:
-            value = next(values, _END)
-        if value is _END:
-            return
-        yield value
 
 
 def one_ahead(values: Iterator[T]) -> Generator[T]:

@@ -137,7 +137,8 @@ class Advice:
                 first, shard = end, shard + 1
 
     def _columns(self, shard: int, start: float, stop: float) -> Iterator[tuple[int, int]]:
-        file, batch = self._maps.mapped(shard).buffer, self._maps.read(shard)
+        with self._maps.lock:
+            file, batch = self._maps.mapped(shard).buffer, self._maps.read(shard)
         for field in self._fields:
             for buffer in batch.column(field).buffers():
                 if buffer is not None and buffer.size:

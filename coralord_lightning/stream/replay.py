@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,10 @@ from coralord_lightning.stream.permutation import Rows
 from coralord_lightning.stream.recipe import Recipe
 from coralord_lightning.stream.state import Chapter, LoaderState, Position
 
-__all__ = ["StepRows", "rows_of_step"]
+__all__ = ["Cumulate", "StepRows", "chapter_of", "rows_of_step"]
+
+Cumulate = Callable[[str], npt.NDArray[np.float64]]
+"""Column of weights -> their sums, float64[rows]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,19 +38,26 @@ class StepRows:
     sources: Rows
 
 
-def rows_of_step(state: LoaderState, step: int, *, cumulated: npt.NDArray[np.float64] | None = None) -> StepRows:
+def rows_of_step(state: LoaderState, step: int, *, cumulate: Cumulate | None = None) -> StepRows:
     """Tell which rows a step of the run sees.
 
     Args:
         step: batches from the beginning of the run, from 0; it may lie in the future.
-        cumulated: sums of the weights of the split's rows, where rows are drawn by weight.
+        cumulate: gives sums of a column of the split, which is asked for where rows are drawn by it.
     Raises:
-        UsageError: the run never comes to that step, or the rows are drawn by weight and no weights are given.
+        UsageError: the run never comes to that step, the state does not reach back to it, or the rows are drawn by
+            weight and nobody gives the weights.
     """
     if step < 0:
         raise UsageError("step", "counts from 0", facts={"got": step}, remedy="step=0 or more")
-    chapter = next(chapter for chapter in reversed(state.chapters) if chapter.since.step <= step)
-    if chapter.recipe.weights is not None and cumulated is None:
+    chapter = chapter_of(state, step)
+    if chapter is None:
+        begun = state.chapters[0].since.step
+        raise UsageError("step", "lies before what the state knows", facts={"got": step}, remedy=f"step={begun}")
+    cumulated = None
+    if chapter.recipe.weights is not None and cumulate is not None:
+        cumulated = cumulate(chapter.recipe.weights)
+    elif chapter.recipe.weights is not None:
         raise UsageError(
             "weights",
             "rows were drawn by a column, which is needed to name them",
@@ -57,13 +68,17 @@ def rows_of_step(state: LoaderState, step: int, *, cumulated: npt.NDArray[np.flo
     recipe = chapter.recipe
     layout = recipe.epoch(recipe.layout(), position.epoch, position.global_samples)
     taken = layout.take(0, 1, 0)
-    # A run may have drawn by weight in some of its epochs only.
-    order = recipe.order(state.sources, None if recipe.weights is None else cumulated)
+    order = recipe.order(state.sources, cumulated)
     rows = order.at(position.epoch, taken.positions[~taken.is_padding])
     sources = np.zeros_like(rows)
     if isinstance(order, MixedOrder):
         sources, rows = order.source_of(rows)
     return StepRows(step=step, epoch=position.epoch, batch=position.batches, rows=rows, sources=sources)
+
+
+def chapter_of(state: LoaderState, step: int) -> Chapter | None:
+    """The part of a run that a step lies in; None where the state does not reach back to it."""
+    return next((chapter for chapter in reversed(state.chapters) if chapter.since.step <= step), None)
 
 
 def _walk(chapter: Chapter, step: int) -> Position:

@@ -192,7 +192,7 @@ class ShardMaps:
         verify: "stat": sizes are checked; "read": the bytes of a shard are hashed before any value of it is handed out.
 
     Attributes:
-        lock: whoever reads through addresses holds it: two threads may not map and read at once.
+        lock: whoever maps and then reads through addresses holds it: of two threads that map a shard, one map is lost.
     """
 
     def __init__(self, home: Path, shards: Iterable[Shard], schema: pa.Schema, verify: Verify = "stat") -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
+from coralord_lightning.stream.batches import as_rows
 from coralord_lightning.stream.gather import Gatherer
 from coralord_lightning.stream.loader import CoralLoader
 
@@ -57,8 +58,7 @@ class RowView(Dataset[dict[str, Any]]):
             IndexError: there is no such row.
         """
         numbers = [self._number(row) for row in rows]
-        batch = self._gatherer.gather(np.array(numbers, np.int64))
-        return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        return as_rows(self._gatherer.gather(np.array(numbers, np.int64)))
 
     def _number(self, row: int) -> int:
         number = operator.index(row)

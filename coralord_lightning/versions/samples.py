@@ -17,7 +17,7 @@ from coralord_lightning.spec.manifest import Manifest, Shard
 from coralord_lightning.store import Store
 from coralord_lightning.stream.feed import split_feed
 from coralord_lightning.stream.recipe import SourceFacts
-from coralord_lightning.stream.replay import StepRows, rows_of_step
+from coralord_lightning.stream.replay import Cumulate, StepRows, chapter_of, rows_of_step
 from coralord_lightning.stream.state import LoaderState, saved_state
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def samples(store: Store, checkpoint: Path, step: int, *, count: int = 1) -> Sam
     _require_range("--step", step, 0, MAX_STEP)
     _require_range("--count", count, 1, MAX_COUNT)
     state = _read_state(checkpoint)
-    cumulated = _weights_of(store, state)
-    steps = [_rows(state, number, cumulated) for number in range(step, step + count)]
+    cumulate = _weights_of(store, state)
+    steps = [_rows(state, number, cumulate) for number in range(step, step + count)]
     manifests = {source.fingerprint: store.read_manifest(source.fingerprint) for source in state.sources}
     finders = [_finder(manifests[source.fingerprint], source.split) for source in state.sources]
     return Samples(
@@ -164,9 +164,8 @@ def _loader_states(checkpoint: object) -> Iterator[Mapping[str, Any]]:
                 yield value
 
 
-def _rows(state: LoaderState, step: int, cumulated: Callable[[str], npt.NDArray[np.float64]]) -> StepRows:
-    chapter = next((item for item in reversed(state.chapters) if item.since.step <= step), None)
-    if chapter is None:
+def _rows(state: LoaderState, step: int, cumulate: Cumulate) -> StepRows:
+    if chapter_of(state, step) is None:
         begun = state.chapters[0].since.step
         raise UsageError(
             "--step",
@@ -174,11 +173,10 @@ def _rows(state: LoaderState, step: int, cumulated: Callable[[str], npt.NDArray[
             facts={"got": step, "known from": begun},
             remedy=f"--step {begun}",
         )
-    column = chapter.recipe.weights
-    return rows_of_step(state, step, cumulated=None if column is None else cumulated(column))
+    return rows_of_step(state, step, cumulate=cumulate)
 
 
-def _weights_of(store: Store, state: LoaderState) -> Callable[[str], npt.NDArray[np.float64]]:
+def _weights_of(store: Store, state: LoaderState) -> Cumulate:
     """Reads a column of weights, once."""
 
     @lru_cache

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from coralord_lightning.config import num_cores
 from coralord_lightning.errors import StoreError, VersionNotFoundError
 from coralord_lightning.spec.manifest import Manifest, Shard
 from coralord_lightning.store import Store
@@ -180,7 +181,7 @@ def _read(
     if watch:
         watch.start(sum(shard.size_bytes for shard in shards.values()))
     stop = threading.Event()
-    pool = ThreadPoolExecutor(max_workers=threads or _cores(), thread_name_prefix="coral-verify")
+    pool = ThreadPoolExecutor(max_workers=threads or num_cores(), thread_name_prefix="coral-verify")
     try:
         futures: dict[str, Future[Flaw | None]] = {
             path: pool.submit(shard_flaw, home, shard, on_bytes=advance, stopped=stop.is_set)
@@ -263,8 +264,3 @@ class _Mender:
         if flaw.kind == "missing":
             return build
         return f"{remove} && {build}" if build.startswith("coral ") else f"{remove}   # then {build}"
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from coralord_lightning.config import Config
+from coralord_lightning.config import Config, num_cores
 from coralord_lightning.errors import ShardMissingError, StaleError, StoreError
 from coralord_lightning.sources import Sources, open_sources
 from coralord_lightning.spec.descriptor import SubsetDescriptor
@@ -295,7 +294,7 @@ class Workspace:
             runner=None if environment is None else self._runner(environment),
             image=lambda: self._image(environment),
             progress=progress,
-            jobs=self.config.jobs or _cores(),
+            jobs=self.config.jobs or num_cores(),
         )
 
     def _runner(self, environment: EnvironmentPlan) -> Runner:
@@ -325,11 +324,6 @@ class Workspace:
         except StoreError:
             if not tolerant:
                 raise
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _on_record(built: Built, chosen: Mapping[str, str]) -> Built:
