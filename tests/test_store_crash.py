@@ -17,14 +17,22 @@ from pathlib import Path
 import pytest
 
 from coralord_lightning.errors import CoralError, StoreFullError
+from coralord_lightning.spec.description import Description
 from coralord_lightning.store import open_store
 from coralord_lightning.store.disk import CRASH_POINTS
 from stored import admit, clock, manifest_of, publish, record_of, sha
 
 
+def description_of(name):
+    return Description(
+        name=name, descriptor={"name": name}, croissant_name="digits", croissant_sha256=sha("text"), record_set="digits"
+    )
+
+
 def publish_all(store):
     """Two versions and a run into an empty home: the catalog is made, then added to."""
     publish(store, 1)
+    store.describe(sha(1), description_of("digits"))
     store.write_run("run-1", {"name": "digits", "fingerprint": sha(1)})
     publish(store, 2, name="team/other")
 
@@ -38,6 +46,7 @@ def heal_all(store):
     again = admit(store, b"the same rows from another release")
     store.publish_partition(record_of(1, again))
     store.publish_manifest(manifest_of(1, [again]))
+    store.describe(sha(1), description_of("digits-renamed"))
     store.write_run("run-1", {"name": "digits", "fingerprint": sha(1), "step": 2})
     (store.home / "catalog.duckdb").write_bytes(b"noise" * 1_000)
     store.sync_catalog()
@@ -68,6 +77,7 @@ def read_all(home):
         "rows": [list(row) for row in rows],
         "damaged": damaged,
         "manifests": {item: store.read_manifest(item).to_json() for item in store.fingerprints()},
+        "described": {item: getattr(store.read_description(item), "name", None) for item in store.fingerprints()},
         "latest": {name: store.latest_pin(name) for name in store.names()},
         "tmp": [path.name for path in (home / "tmp").iterdir()],
     }

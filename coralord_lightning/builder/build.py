@@ -20,7 +20,7 @@ from coralord_lightning.builder.staging import stage_code, write_batches
 from coralord_lightning.builder.tools import Extractor, PartitionStore, Progress, Tools
 from coralord_lightning.errors import EmptySelectionError
 from coralord_lightning.spec.digest import content_digest
-from coralord_lightning.spec.fingerprint import canonical, partition_keys
+from coralord_lightning.spec.fingerprint import partition_keys
 from coralord_lightning.spec.manifest import Manifest, PartitionRecord, SplitPart
 from coralord_lightning.spec.plan import Job
 from coralord_lightning.spec.selection import SelectedField
@@ -111,7 +111,6 @@ def assemble(
         isolation=isolation,
         classes=classes or {},
         statistics=_statistics(splits),
-        extra={"dataset": canonical(job.metadata)} if job.metadata else {},
     )
 
 

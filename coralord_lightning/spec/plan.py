@@ -225,8 +225,6 @@ class Job:
         code: relative path -> source text of the pipeline and its local modules.
         files: relative path -> where the extra input lies.
         source_names: relative path -> how to show it to the user in a traceback.
-        metadata: what the dataset says of itself (licence, citation, RAI, provenance); goes into the manifest, never
-            into the fingerprint.
         base_dir: the descriptor's folder.
     """
 
@@ -238,7 +236,6 @@ class Job:
     files: Mapping[str, Path] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     source_names: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, Json] = field(default_factory=dict)
     base_dir: Path | None = None
 
     @property

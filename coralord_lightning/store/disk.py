@@ -18,11 +18,11 @@ from coralord_lightning.store.scratch import new_name
 
 __all__ = ["CRASH_POINTS", "Disk", "no_op"]
 
-_DOCUMENTS = ("partitions", "manifests", "pins", "runs")
+_DOCUMENTS = ("partitions", "manifests", "pins", "runs", "descriptions")
 CRASH_POINTS: tuple[str, ...] = (
     *(f"objects.{effect}" for effect in ("synced", "linked", "unlinked", "settled")),
     *(f"{kind}.{effect}" for kind in _DOCUMENTS for effect in ("written", "synced", "linked", "unlinked", "settled")),
-    *(f"{kind}.replaced" for kind in ("partitions", "manifests", "runs")),
+    *(f"{kind}.replaced" for kind in ("partitions", "manifests", "runs", "descriptions")),
     "quarantine.moved",
     *(f"catalog.{effect}" for effect in ("locked", "inserted", "committed", "checkpointed", "closed")),
     *(f"catalog.{effect}" for effect in ("rebuilt", "aside", "swapped")),

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.manifest import Manifest, PartitionRecord
 from coralord_lightning.store.disk import Disk, no_op
 from coralord_lightning.store.locks import build_lock
@@ -86,6 +87,14 @@ class Store:
             NotDeterministicError: the fingerprint has another content already; the new manifest is kept as evidence.
         """
         self._records.publish_manifest(manifest)
+
+    def describe(self, fingerprint: str, description: Description) -> None:
+        """Keep what is said of a version beside its manifest; newer replaces older."""
+        self._records.describe(fingerprint, description)
+
+    def read_description(self, fingerprint: str) -> Description | None:
+        """What is said of a version; None where nothing readable is, as of those that older releases built."""
+        return self._records.read_description(fingerprint)
 
     def fingerprints(self) -> list[str]:
         """Every version that has a manifest, sorted."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from coralord_lightning.errors import ManifestCorruptError, NotDeterministicError, UsageError, VersionNotFoundError
+from coralord_lightning.spec.description import Description
+from coralord_lightning.spec.fingerprint import canonical, plain
 from coralord_lightning.spec.manifest import Manifest, PartitionRecord, parse_manifest
 from coralord_lightning.store.disk import Disk
 from coralord_lightning.store.documents import (
@@ -29,7 +31,7 @@ _SHOWN_CANDIDATES = 8
 
 
 class Records:
-    """`manifests/<fingerprint>.json`, `partitions/<key>.json`, `runs/<uuid>.json`."""
+    """`manifests/` and `descriptions/<fingerprint>.json`, `partitions/<key>.json`, `runs/<uuid>.json`."""
 
     def __init__(self, disk: Disk, objects: Objects) -> None:
         self._disk = disk
@@ -101,10 +103,23 @@ class Records:
 
     def publish_partition(self, record: PartitionRecord) -> None:
         """Keep a built partition for reuse; newer replaces older."""
-        path = self._path("partitions", record.key)
-        data = print_sealed(record.to_json())
-        if not self._disk.publish_bytes("partitions", path, data) and read_bytes(self._disk, path) != data:
-            self._disk.replace_bytes("partitions", path, data)
+        self._keep("partitions", self._path("partitions", record.key), print_sealed(record.to_json()))
+
+    def describe(self, fingerprint: str, description: Description) -> None:
+        """Keep what is said of a version; newer replaces older."""
+        self._keep(
+            "descriptions", self._path("descriptions", fingerprint), print_sealed(canonical(description.to_json()))
+        )
+
+    def read_description(self, fingerprint: str) -> Description | None:
+        """What is said of a version; None where nothing readable is."""
+        path = self._path("descriptions", fingerprint)
+        body = read_sealed(path)
+        try:
+            return None if body is None else Description.from_json(plain(body))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            warn_damaged(path, repr(error))
+            return None
 
     def write_run(self, run_id: str, body: Mapping[str, Any]) -> None:
         """Record a run; again under the same id replaces it."""
@@ -115,10 +130,7 @@ class Records:
                 facts={"expected": "letters, digits, '.', '_' and '-'"},
                 remedy="use str(uuid.uuid4())",
             )
-        path = self._disk.root / "runs" / f"{run_id}.json"
-        data = print_document(dict(body))
-        if not self._disk.publish_bytes("runs", path, data) and read_bytes(self._disk, path) != data:
-            self._disk.replace_bytes("runs", path, data)
+        self._keep("runs", self._disk.root / "runs" / f"{run_id}.json", print_document(dict(body)))
 
     def read_runs(self) -> dict[str, dict[str, Any]]:
         """Every readable run by its id."""
@@ -177,6 +189,11 @@ class Records:
             facts={"kept": kept.content_digest, "new": new.content_digest, "evidence": evidence},
             remedy=f"diff {path} {evidence}   # shows the blocks; then make the pipeline deterministic",
         )
+
+    def _keep(self, kind: str, path: Path, data: bytes) -> None:
+        """Write a document that a newer one may replace; nothing is written where it says so already."""
+        if read_bytes(self._disk, path) != data and not self._disk.publish_bytes(kind, path, data):
+            self._disk.replace_bytes(kind, path, data)
 
     def _path(self, kind: str, key: str) -> Path:
         if not is_fingerprint(key):

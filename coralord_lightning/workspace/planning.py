@@ -23,6 +23,7 @@ from coralord_lightning.sources import FetchedText, Sources, require_mapped
 from coralord_lightning.spec.code import Closure, code_digest, import_closure, require_function
 from coralord_lightning.spec.compiler import compile_selection
 from coralord_lightning.spec.croissant import parse_croissant
+from coralord_lightning.spec.description import Description, describe_selection
 from coralord_lightning.spec.descriptor import SubsetDescriptor, descriptor_from_mapping, parse_descriptor
 from coralord_lightning.spec.fingerprint import canonical, fingerprint
 from coralord_lightning.spec.lock import LockEntry
@@ -50,6 +51,7 @@ class Planned:
     """A job and what of it lies outside the work tree, which a lock pins.
 
     Args:
+        description: what descriptor and Croissant say of the data; stands beside the manifest, never in it.
         croissant: the Croissant text it was planned from; its `url` is None for a local file.
         pins: the lock entry that was obeyed; None where there was none, or none was to be.
     """
@@ -57,6 +59,7 @@ class Planned:
     job: Job
     descriptor: SubsetDescriptor
     croissant: FetchedText
+    description: Description
     pins: LockEntry | None = None
 
     @property
@@ -136,10 +139,10 @@ def plan_job(
         files=extra,
         limits=_limits(asked),
         source_names={name: os.path.relpath(asked.base_dir / name) for name in closure.code},
-        metadata=dataset.metadata,
         base_dir=asked.base_dir,
     )
-    return Planned(job=job, descriptor=asked, croissant=text, pins=pins)
+    description = describe_selection(asked, dataset, selection, sha256=text.sha256, url=text.url)
+    return Planned(job=job, descriptor=asked, croissant=text, description=description, pins=pins)
 
 
 def _read_file(path: Path) -> SubsetDescriptor:

@@ -314,11 +314,12 @@ class Workspace:
         return ensure_image(environment, config=self.config, offline=self.offline)
 
     def _bind(self, planned: Planned, manifest: Manifest, *, tolerant: bool) -> None:
-        """Bind the name to the version; a hit on a store that cannot be written still is a hit."""
+        """Bind name and description to the version; a hit on a store that cannot be written still is a hit."""
         name = planned.job.name
-        if self.store.latest_pin(name) == manifest.fingerprint:
-            return
         try:
+            self.store.describe(manifest.fingerprint, planned.description)
+            if self.store.latest_pin(name) == manifest.fingerprint:
+                return
             self.store.pin(name, manifest.fingerprint, origin=planned.descriptor.origin)
             self.store.sync_catalog()
         except StoreError:

@@ -69,6 +69,7 @@ class Field:
         media: what its bytes are.
         is_split: it says which split a row belongs to.
         children: its subfields.
+        description, data_types: as they are said, types folded (`sc:Text`); carried, never interpreted further.
         parent: for nested record sets: the field of the rows inside that references a field of the row outside.
     """
 
@@ -84,6 +85,8 @@ class Field:
     children: tuple[Field, ...] = ()
     parent: Field | None = None
     unsupported: tuple[str, ...] = ()
+    description: str = ""
+    data_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

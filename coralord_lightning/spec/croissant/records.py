@@ -98,6 +98,8 @@ class _Parser:
             references=references,
             children=children,
             parent=self.parent(node, problems),
+            description=node.text("sc:description") or "",
+            data_types=tuple(node.types("cr:dataType")),
             unsupported=tuple(
                 dict.fromkeys([*problems, *(reason for child in children for reason in child.unsupported)])
             ),
