@@ -172,6 +172,21 @@ def query(values: Namespace, output: Output) -> int:
     return OK
 
 
+def export(values: Namespace, output: Output) -> int:
+    """`coral export hf|croissant FP DIR`."""
+    from coralord_lightning.versions import export as exporting
+
+    if values.folder is None:
+        raise UsageError("coral export", "where to?", remedy=f"coral export {values.kind} {values.fingerprint} DIR")
+    write = {"hf": exporting.export_hf, "croissant": exporting.export_croissant}[values.kind]
+    done = write(_workspace(values), values.fingerprint, Path(values.folder), force=values.force)
+    if output.json:
+        output.value(done.to_json())
+    else:
+        output.text(*report.exported_lines(done))
+    return OK
+
+
 def doctor(values: Namespace, output: Output) -> int:
     """`coral doctor`."""
     from coralord_lightning.cli.doctor import examine
@@ -275,5 +290,6 @@ COMMANDS: Mapping[str, Callable[[Namespace, Output], int]] = {
     "verify": verify,
     "samples": samples,
     "query": query,
+    "export": export,
     "doctor": doctor,
 }

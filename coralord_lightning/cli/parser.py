@@ -167,6 +167,19 @@ COMMANDS: Mapping[str, Command] = {
             summary="SQL over the catalog: entries, shards, sources, pins, runs",
             arguments=(_argument("sql", metavar="SQL", help='e.g. "select name, num_rows from entries"'),),
         ),
+        Command(
+            name="export",
+            summary="a version as a folder that others read: Hugging Face, Croissant",
+            arguments=(
+                _argument("kind", metavar="hf|croissant", choices=("hf", "croissant"), help="what reads it"),
+                _argument("fingerprint", metavar="FINGERPRINT", help="a fingerprint, or its first digits"),
+                _argument("folder", metavar="DIR", nargs="?", help="where to write it: new, or an earlier export"),
+                _argument("--push", metavar="ORG/NAME", help="hf: commit it to a dataset repository of the hub"),
+                _argument("--branch", metavar="NAME", default="main", help="of that repository; default: main"),
+                _flag("--private", text="make the repository private, where it is not there yet"),
+                _flag("--force", text="set aside what lies at DIR, as DIR.before"),
+            ),
+        ),
         Command(name="doctor", summary="whether this machine has what builds need"),
     )
 }
@@ -212,7 +225,7 @@ def _unknown(prog: str, kind: str, word: str, known: list[str]) -> UsageError:
 
 def _defaults() -> argparse.Namespace:
     flags: tuple[str, ...] = ("json", "quiet", "debug", "offline", "locked", "allow_private")
-    flags += ("explain", "exit_code", "dry_run", "force", "validate", "check", "deep")
+    flags += ("explain", "exit_code", "dry_run", "force", "validate", "check", "deep", "private")
     return argparse.Namespace(
         home=None, max_fetch=None, jobs=None, runner=None, environment=None, **dict.fromkeys(flags, False)
     )

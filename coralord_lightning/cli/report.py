@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from coralord_lightning.cli.doctor import Finding
     from coralord_lightning.spec.explain import Change
     from coralord_lightning.store import QueryResult
+    from coralord_lightning.versions.export import Exported
     from coralord_lightning.versions.samples import Samples
     from coralord_lightning.versions.status import Status
     from coralord_lightning.versions.update import LockChange
@@ -30,6 +31,19 @@ NEWEST = """
     ORDER BY name
 """
 _WIDE = 72
+
+
+def exported_lines(exported: Exported) -> list[str]:
+    """What was exported, for people."""
+    values = {
+        "folder": str(exported.folder),
+        "version": exported.fingerprint,
+        "rows": count(exported.num_rows),
+        "files": f"{_number(len(exported.files), 'file')}, {size(exported.size_bytes)}",
+    }
+    if exported.set_aside is not None:
+        values["set aside"] = str(exported.set_aside)
+    return pairs(values)
 
 
 def foreseen_json(foreseen: Foreseen) -> dict[str, Any]:

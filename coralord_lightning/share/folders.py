@@ -1,0 +1,147 @@
+"""Owns how an exported folder appears: whole or not at all, and never over what others wrote. Knows no format.
+
+A folder is written beside its place and renamed into it. `coral-export.json` in it names every file that we wrote:
+a folder that holds just those is an earlier export, and may be replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from coralord_lightning.errors import StoreError, UsageError
+
+__all__ = ["MARKER", "list_files", "publish_folder", "write_marker"]
+
+MARKER = "coral-export.json"
+
+
+@contextmanager
+def publish_folder(folder: Path, about: Mapping[str, Any], *, force: bool = False) -> Iterator[Path]:
+    """A new folder to write to; it takes the place of `folder` when the context ends well, and is gone if it does not.
+
+    What lies there already is replaced if it is an earlier export. With `force` anything else is renamed to
+    `<name>.before` first.
+
+    Args:
+        about: what the marker says beside the files: primitives.
+    Raises:
+        UsageError: something lies there that may not be replaced.
+        StoreError: the folder cannot be written.
+    """
+    folder = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100  # a link's target is not what is replaced
+    _require_place(folder, force=force)
+    with _explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        with _explained(folder):
+            yield temp
+            write_marker(temp, about)
+            temp.chmod(0o777 & ~_umask())
+            _sync(temp)
+            _put(temp, folder, force=force)
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def write_marker(folder: Path, about: Mapping[str, Any]) -> None:
+    """Name every file in a folder as ours."""
+    files = {name: {"size_bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+             for name in list_files(folder)}  # fmt: skip
+    body = {"format": 1, **about, "files": files}
+    (folder / MARKER).write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+
+
+def list_files(folder: Path) -> list[str]:
+    """Every file below a folder, by its name there, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
+def _require_place(folder: Path, *, force: bool) -> None:
+    if not os.path.lexists(folder) or _is_ours(folder):
+        return
+    if Path.cwd().is_relative_to(folder) or not folder.name:
+        raise UsageError(
+            str(folder), "is where you are; a folder of its own is written", remedy=f"name {folder}/export"
+        )
+    if not force:
+        raise UsageError(
+            str(folder),
+            "is there already and is no export",
+            facts={"holds": ", ".join(sorted(os.listdir(folder))[:5]) if folder.is_dir() else "a file"},
+            remedy=f"name another folder; or --force, which renames it to {_before(folder).name}",
+        )
+    if os.path.lexists(_before(folder)):
+        raise UsageError(
+            str(_before(folder)), "is there already; what was forced aside is kept", remedy=f"rm -r {_before(folder)}"
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it holds nothing but what an export wrote."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    found = list_files(folder)
+    if not found:
+        return True
+    try:
+        known = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return set(found) <= {*known, MARKER}
+
+
+def _put(temp: Path, folder: Path, *, force: bool) -> None:
+    if not os.path.lexists(folder):
+        temp.rename(folder)
+        return
+    _require_place(folder, force=force)  # it took time to write; somebody may have used it
+    if not _is_ours(folder):
+        folder.rename(_before(folder))
+        temp.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
+    try:
+        folder.rename(old)  # onto an empty folder; between the two there is none, and never half of one
+        temp.rename(folder)
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _before(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.before")
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            str(folder), "cannot be written", facts={"got": error}, remedy="name a folder on a disk with room for it"
+        ) from error
+
+
+def _sync(folder: Path) -> None:
+    for name in list_files(folder):
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
