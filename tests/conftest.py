@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,16 @@ def engine_problem() -> str | None:
     return None
 
 
-def pytest_configure():
+def pytest_configure(config: pytest.Config) -> None:
     # A shell that runs the suite in the background ignores SIGINT for it and its children; tests of Ctrl-C need it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "HF_HOME" not in os.environ:  # Hugging Face's caches are a folder of this run, gone after it
+        config.add_cleanup(functools.partial(shutil.rmtree, _hugging_face_home(), ignore_errors=True))
+
+
+def _hugging_face_home() -> str:
+    os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="coral-hf-")
+    return os.environ["HF_HOME"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -6,7 +6,7 @@ torch is imported by what needs tensors only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from coralord_lightning.errors import UsageError
 
@@ -210,22 +210,54 @@ class Dataset:
 
         return split_feed(self.version.manifest, self.version.home, split, self._verify)
 
-    def to_hf(self, split: str) -> datasets.Dataset:
-        """One split as a Hugging Face dataset over the same memory-mapped files, without a copy.
+    @overload
+    def to_hf(self, split: None = None, *, streaming: Literal[False] = False) -> datasets.DatasetDict: ...
+    @overload
+    def to_hf(self, split: None = None, *, streaming: Literal[True]) -> datasets.IterableDatasetDict: ...
+    @overload
+    def to_hf(self, split: str, *, streaming: Literal[False] = False) -> datasets.Dataset: ...
+    @overload
+    def to_hf(self, split: str, *, streaming: Literal[True]) -> datasets.IterableDataset: ...
+    def to_hf(self, split: str | None = None, *, streaming: bool = False) -> object:
+        """One split as a Hugging Face dataset over the same memory-mapped files, without a copy; or all, by name.
 
+        Its features are those of the Croissant: ClassLabel, Image, Audio, Translation, nested lists. Its fingerprint is
+        that of this version and split, so that what `map` computes is found again by other processes.
+
+        Args:
+            split: None: every split, in a DatasetDict.
+            streaming: an IterableDataset, with `state_dict`, in as many pieces as there are files.
         Raises:
-            UsageError: Hugging Face datasets is not installed.
+            UsageError: Hugging Face datasets is not installed, or has no type for a column.
+            SplitNotFoundError: the version has no such split.
+            ShardMissingError: a shard is gone or damaged.
         """
         try:
             import datasets
-            from datasets.table import InMemoryTable
+
+            from coralord_lightning.share.huggingface.features import features_of, split_name
+            from coralord_lightning.share.huggingface.tables import hugging_face_dataset, iterable
         except ModuleNotFoundError as error:
             raise UsageError(
                 "to_hf", "needs Hugging Face datasets", remedy="pip install 'coralord-lightning[hf]'"
             ) from error
-        maps = self._feed(split).maps
-        if len(maps) == 0:
-            return datasets.Dataset(InMemoryTable(maps.schema.empty_table()))
-        list(maps.batches())  # a damaged shard is our error, not an Arrow exception
-        parts = [datasets.Dataset.from_file(str(path)) for path in maps.paths()]
-        return datasets.concatenate_datasets(parts)
+        from coralord_lightning.store import open_store
+
+        manifest = self.version.manifest
+        description = open_store(self.version.home).read_description(manifest.fingerprint)
+        features = features_of(manifest, description)
+        found = {}
+        for name in self.version.splits if split is None else [split]:
+            maps = self._feed(name).maps
+            list(maps.batches())  # a damaged shard is our error, not an Arrow exception
+            made = hugging_face_dataset(
+                maps.paths(),
+                features=features,
+                manifest=manifest,
+                split=name,
+                description=description,
+            )
+            found[split_name(name)] = iterable(made) if streaming else made
+        if split is not None:
+            return found[split_name(split)]
+        return datasets.IterableDatasetDict(found) if streaming else datasets.DatasetDict(found)

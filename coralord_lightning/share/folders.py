@@ -76,7 +76,9 @@ def _require_place(folder: Path, *, force: bool) -> None:
         raise UsageError(
             str(folder),
             "is there already and is no export",
-            facts={"holds": ", ".join(sorted(os.listdir(folder))[:5]) if folder.is_dir() else "a file"},
+            facts={
+                "holds": ", ".join(sorted(path.name for path in folder.glob("*"))[:5]) if folder.is_dir() else "a file"
+            },
             remedy=f"name another folder; or --force, which renames it to {_before(folder).name}",
         )
     if os.path.lexists(_before(folder)):
