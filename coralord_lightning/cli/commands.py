@@ -173,17 +173,41 @@ def query(values: Namespace, output: Output) -> int:
 
 
 def export(values: Namespace, output: Output) -> int:
-    """`coral export hf|croissant FP DIR`."""
+    """`coral export hf|croissant FP DIR`, and `coral export hf FP --push ORG/NAME`."""
     from coralord_lightning.versions import export as exporting
 
-    if values.folder is None:
-        raise UsageError("coral export", "where to?", remedy=f"coral export {values.kind} {values.fingerprint} DIR")
+    if (values.folder is None) == (values.push is None) or (values.push is not None and values.kind != "hf"):
+        raise UsageError(
+            "coral export",
+            "takes a folder; or --push, of hf",
+            remedy=f"coral export {values.kind} {shlex.quote(values.fingerprint)} DIR",
+        )
+    if values.push is not None:
+        return _push(values, output)
     write = {"hf": exporting.export_hf, "croissant": exporting.export_croissant}[values.kind]
     done = write(_workspace(values), values.fingerprint, Path(values.folder), force=values.force)
     if output.json:
         output.value(done.to_json())
     else:
         output.text(*report.exported_lines(done))
+    return OK
+
+
+def _push(values: Namespace, output: Output) -> int:
+    from coralord_lightning.versions.export import push_hf
+
+    pushed = push_hf(
+        _workspace(values),
+        values.fingerprint,
+        values.push,
+        branch=values.branch,
+        private=values.private,
+        progress=not output.quiet and output.err.isatty(),
+    )
+    if output.json:
+        output.value(pushed.to_json())
+    else:
+        output.text(*report.pushed_lines(pushed))
     return OK
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from coralord_lightning.cli.doctor import Finding
+    from coralord_lightning.share.huggingface.push import Pushed
     from coralord_lightning.spec.explain import Change
     from coralord_lightning.store import QueryResult
     from coralord_lightning.versions.export import Exported
@@ -43,6 +44,12 @@ def exported_lines(exported: Exported) -> list[str]:
     }
     if exported.set_aside is not None:
         values["set aside"] = str(exported.set_aside)
+    return pairs(values)
+
+
+def pushed_lines(pushed: Pushed) -> list[str]:
+    """What was committed, for people."""
+    values = {"repository": pushed.repository, "revision": pushed.revision, "url": pushed.url, "load": pushed.load}
     return pairs(values)
 
 

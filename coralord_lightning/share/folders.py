@@ -13,18 +13,34 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from coralord_lightning.errors import StoreError, UsageError
 
-__all__ = ["MARKER", "list_files", "publish_folder", "write_marker"]
+__all__ = ["MARKER", "Place", "list_files", "publish_folder", "write_marker"]
 
 MARKER = "coral-export.json"
 
 
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """Where a folder is written.
+
+    Args:
+        folder: its place, absolute.
+        temp: what to write to until it is finished.
+        set_aside: where what lay there before is, once it was forced aside.
+    """
+
+    folder: Path
+    temp: Path
+    set_aside: Path | None = None
+
+
 @contextmanager
-def publish_folder(folder: Path, about: Mapping[str, Any], *, force: bool = False) -> Iterator[Path]:
+def publish_folder(folder: Path, about: Mapping[str, Any], *, force: bool = False) -> Iterator[Place]:
     """A new folder to write to; it takes the place of `folder` when the context ends well, and is gone if it does not.
 
     What lies there already is replaced if it is an earlier export. With `force` anything else is renamed to
@@ -43,11 +59,12 @@ def publish_folder(folder: Path, about: Mapping[str, Any], *, force: bool = Fals
         temp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         with _explained(folder):
-            yield temp
+            place = Place(folder=folder, temp=temp)
+            yield place
             write_marker(temp, about)
             temp.chmod(0o777 & ~_umask())
             _sync(temp)
-            _put(temp, folder, force=force)
+            place.set_aside = _put(temp, folder, force=force)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
 
@@ -101,21 +118,22 @@ def _is_ours(folder: Path) -> bool:
     return set(found) <= {*known, MARKER}
 
 
-def _put(temp: Path, folder: Path, *, force: bool) -> None:
+def _put(temp: Path, folder: Path, *, force: bool) -> Path | None:
     if not os.path.lexists(folder):
         temp.rename(folder)
-        return
+        return None
     _require_place(folder, force=force)  # it took time to write; somebody may have used it
     if not _is_ours(folder):
-        folder.rename(_before(folder))
+        aside = folder.rename(_before(folder))
         temp.rename(folder)
-        return
+        return aside
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
     try:
         folder.rename(old)  # onto an empty folder; between the two there is none, and never half of one
         temp.rename(folder)
     finally:
         shutil.rmtree(old, ignore_errors=True)
+    return None
 
 
 def _before(folder: Path) -> Path:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coralord_lightning.errors import NotYetSupportedError
+from coralord_lightning.errors import ConfigError, NotYetSupportedError, UsageError
+from coralord_lightning.share.folders import Place, list_files, publish_folder, write_marker
 
 if TYPE_CHECKING:
-    from coralord_lightning.workspace import Workspace
+    from coralord_lightning.share.huggingface.push import Pushed
+    from coralord_lightning.workspace import Version, Workspace
 
-__all__ = ["Exported", "export_croissant", "export_hf"]
+__all__ = ["Exported", "export_croissant", "export_hf", "push_hf"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +54,105 @@ def export_hf(workspace: Workspace, fingerprint: str, folder: Path, *, force: bo
         fingerprint: whole, or a prefix that only one version has.
         folder: new, empty, or an earlier export; `force`: anything, and what lay there is set aside.
     Raises:
-        UsageError: something else lies there.
+        UsageError: something else lies there, or Hugging Face datasets is not installed.
+        ShardMissingError: a shard is gone or damaged; every byte is read.
     """
-    raise NotYetSupportedError("export hf", "is not in this release", remedy="coral export croissant FP DIR")
+    version = workspace.version(fingerprint, verify="read")
+    with publish_folder(folder, _about("hf", version), force=force) as place:
+        _write_hf(workspace, version, place.temp)
+    return _exported("hf", version, place)
+
+
+def push_hf(
+    workspace: Workspace,
+    fingerprint: str,
+    repository: str,
+    *,
+    branch: str = "main",
+    private: bool = False,
+    progress: bool = False,
+) -> Pushed:
+    """Commit what `export_hf` writes to a dataset repository of the hub.
+
+    Args:
+        repository: org/name; it is made where there is none, and is private if `private` says so.
+        progress: draw the bars of huggingface_hub.
+    Returns:
+        the commit, to load the data by.
+    Raises:
+        ConfigError: there is no token.
+        UpstreamError: the hub refuses.
+    """
+    require_hugging_face("push")
+    from coralord_lightning.share.huggingface.push import push_folder
+
+    config = workspace.config
+    if config.hf_token is None:
+        raise ConfigError(
+            "hf_token", "is not set, and a commit needs it", remedy="export HF_TOKEN=…     # or: hf auth login"
+        )
+    token = config.hf_token.reveal()
+    version = workspace.version(fingerprint, verify="read")
+    with workspace.store.temp_dir() as temp:
+        _write_hf(workspace, version, temp)
+        write_marker(temp, _about("hf", version))
+        return push_folder(
+            temp,
+            repository,
+            endpoint=config.hf_endpoint.rstrip("/"),
+            token=token,
+            message=f"Version {version.fingerprint[:12]}, content {version.content_digest[:12]}",
+            branch=branch,
+            private=private,
+            progress=progress,
+        )
+
+
+def require_hugging_face(subject: str) -> None:
+    """Refuse to go on without `datasets`.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import datasets  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            subject, "needs Hugging Face datasets", remedy="pip install 'coralord-lightning[hf]'"
+        ) from error
+
+
+def _write_hf(workspace: Workspace, version: Version, folder: Path) -> None:
+    require_hugging_face("export hf")
+    from coralord_lightning.share.huggingface.features import features_of
+    from coralord_lightning.share.huggingface.folder import write_folder
+
+    manifest = version.manifest
+    description = workspace.store.read_description(version.fingerprint)
+    splits = {
+        split: [version.home / shard.path for shard in manifest.shards(split) if shard.num_rows]
+        for split in manifest.splits
+    }
+    features = features_of(manifest, description)
+    write_folder(folder, splits, features=features, manifest=manifest, description=description)
+
+
+def _about(kind: str, version: Version) -> dict[str, Any]:
+    return {"kind": kind, "fingerprint": version.fingerprint, "content_digest": version.content_digest}
+
+
+def _exported(kind: str, version: Version, place: Place) -> Exported:
+    files = list_files(place.folder)
+    return Exported(
+        kind=kind,
+        fingerprint=version.fingerprint,
+        content_digest=version.content_digest,
+        folder=place.folder,
+        files=tuple(files),
+        size_bytes=sum((place.folder / name).stat().st_size for name in files),
+        num_rows=version.num_rows,
+        set_aside=place.set_aside,
+    )
 
 
 def export_croissant(workspace: Workspace, fingerprint: str, folder: Path, *, force: bool = False) -> Exported:

@@ -24,7 +24,7 @@ from coralord_lightning.share.huggingface.features import INTERVAL, split_name
 from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.manifest import Manifest
 
-__all__ = ["hugging_face_dataset", "iterable"]
+__all__ = ["hugging_face_dataset", "iterable", "table_of"]
 
 _MOST_PIECES = 1024
 
@@ -47,7 +47,7 @@ def hugging_face_dataset(
     """
     if paths:
         folder = _cache_folder(paths[0].parent, manifest, split)
-        table = ConcatenationTable.from_tables([_table_of(_linked(path, folder), features) for path in paths])
+        table = ConcatenationTable.from_tables([table_of(_linked(path, folder), features) for path in paths])
     else:
         table = InMemoryTable(features.arrow_schema.empty_table())
     info = datasets.DatasetInfo(features=features, dataset_name=None if description is None else description.name)
@@ -71,7 +71,8 @@ def _fingerprint_of(manifest: Manifest, split: str, features: datasets.Features)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def _table_of(path: Path, features: datasets.Features) -> MemoryMappedTable:
+def table_of(path: Path, features: datasets.Features) -> MemoryMappedTable:
+    """One shard by its path, in the types of its features."""
     mapped: MemoryMappedTable = MemoryMappedTable.from_file(str(path))
     if any(_has_no_word(kind) for kind in mapped.schema.types):
         mapped = _PlainTable(_plain_table(mapped.table), str(path))
