@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import datasets
@@ -12,7 +13,6 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 from huggingface_hub.utils._fixes import yaml_dump
 
-from coralord_lightning import __version__
 from coralord_lightning.share.huggingface.licences import hub_licence
 from coralord_lightning.sources.address import public_url
 from coralord_lightning.spec.description import Description
@@ -134,7 +134,7 @@ def _provenance(manifest: Manifest, said: Description) -> list[str]:
     lines = [
         f"- fingerprint: `{manifest.fingerprint}`",
         f"- content digest: `{manifest.content_digest}`",
-        f"- built: {manifest.created_at}, exported by coralord-lightning {__version__}",
+        f"- built: {manifest.created_at}, exported by coralord-lightning {version('coralord-lightning')}",
         *([f"- Croissant: `sha256:{said.croissant_sha256}`"] if said.croissant_sha256 else []),
         f"- pipeline: {_pipeline(manifest)}, environment: {environment['kind']}{f' `{image}`' if image else ''}",
     ]

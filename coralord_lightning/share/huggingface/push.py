@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from coralord_lightning import __version__
 from coralord_lightning.errors import OfflineError, UpstreamError, UsageError
 
 __all__ = ["Pushed", "push_folder"]
@@ -62,7 +62,9 @@ def push_folder(
         UpstreamError: the hub refuses.
         OfflineError: huggingface_hub was told to make no request.
     """
-    api = HfApi(endpoint=endpoint, token=token, library_name="coralord-lightning", library_version=__version__)
+    api = HfApi(
+        endpoint=endpoint, token=token, library_name="coralord-lightning", library_version=version("coralord-lightning")
+    )
     with _explained(repository, endpoint), _bars(shown=progress):
         api.create_repo(repository, repo_type="dataset", private=private or None, exist_ok=True)
         if branch != "main":
