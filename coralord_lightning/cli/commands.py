@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from argparse import Namespace
@@ -259,6 +260,14 @@ def _workspace(values: Namespace) -> Workspace:
     )
 
 
+def schema(_: Namespace, output: Output) -> int:
+    """`coral schema`: JSON, asked for or not."""
+    from coralord_lightning.spec.descriptor.schema import descriptor_schema
+
+    output.text(json.dumps(descriptor_schema(), indent=2, ensure_ascii=False))
+    return OK
+
+
 def _environment(text: str | None) -> Override:
     if text is None:
         return None
@@ -315,5 +324,6 @@ COMMANDS: Mapping[str, Callable[[Namespace, Output], int]] = {
     "samples": samples,
     "query": query,
     "export": export,
+    "schema": schema,
     "doctor": doctor,
 }

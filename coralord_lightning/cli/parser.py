@@ -180,6 +180,7 @@ COMMANDS: Mapping[str, Command] = {
                 _flag("--force", text="set aside what lies at DIR, as DIR.before"),
             ),
         ),
+        Command(name="schema", summary="the JSON Schema of a descriptor, for editors"),
         Command(name="doctor", summary="whether this machine has what builds need"),
     )
 }

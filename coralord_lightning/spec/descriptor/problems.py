@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from coralord_lightning.spec.descriptor.model import Provenance, SubsetDescriptor
 
-__all__ = ["check_supported", "explain"]
+__all__ = ["EXPECTED", "check_supported", "explain"]
 
-_EXPECTED: Mapping[str, tuple[str, str]] = {
+EXPECTED: Mapping[str, tuple[str, str]] = {
     "name": ("lower-case letters, digits and -, or team/name", "name: digits-even"),
     "croissant": ("the path or URL of a Croissant file", "croissant: croissant.json"),
     "files": ("a glob, or a list of globs, inside the descriptor's folder", "files: data/*.parquet"),
@@ -65,6 +65,7 @@ _EXPECTED: Mapping[str, tuple[str, str]] = {
     "environment.network": ("true or false", "network: false"),
     "environment.local": ("true or false", "environment: local"),
 }
+"""Dotted key, with `*` for a name of the user's -> what it takes, and an example."""
 _KEYS: Mapping[str, type[BaseModel]] = {
     "splits.*": model.SplitOptions,
     "fields.*": model.FieldOptions,
@@ -118,13 +119,13 @@ def _check_top(descriptor: SubsetDescriptor) -> None:
             remedy="take out files, or croissant",
         )
     if not descriptor.croissant and not descriptor.files:
-        expected, example = _EXPECTED["croissant"]
+        expected, example = EXPECTED["croissant"]
         raise DescriptorValueError(
             "croissant",
             "is missing",
             facts={
                 "at": descriptor.key_line("croissant"),
-                "expected": f"{expected}; or files: {_EXPECTED['files'][0]}",
+                "expected": f"{expected}; or files: {EXPECTED['files'][0]}",
             },
             remedy=example,
         )
@@ -135,7 +136,7 @@ def _check_environment(descriptor: SubsetDescriptor, environment: model.Environm
     if image is None or _BY_DIGEST.fullmatch(image):
         return
     if not _BY_TAG.fullmatch(image) or image.startswith("sha256:"):
-        expected, example = _EXPECTED["environment.image"]
+        expected, example = EXPECTED["environment.image"]
         raise DescriptorValueError(
             "environment.image",
             "is no name of an image",
@@ -160,7 +161,7 @@ def _pattern(path: tuple[str, ...]) -> str:
 def _expected(path: tuple[str, ...]) -> tuple[str, str]:
     """What the key, or the nearest one above it, takes, and an example."""
     for end in range(len(path), 0, -1):
-        found = _EXPECTED.get(_pattern(path[:end]))
+        found = EXPECTED.get(_pattern(path[:end]))
         if found is not None:
             return found
     return "a mapping of keys to values", "name: digits\ncroissant: croissant.json"
