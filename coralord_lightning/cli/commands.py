@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from argparse import Namespace
@@ -245,6 +244,14 @@ def _unknown_name(name: str, names: Sequence[str]) -> VersionNotFoundError:
     )
 
 
+def schema(_: Namespace, output: Output) -> int:
+    """`coral schema`: JSON, asked for or not."""
+    from coralord_lightning.spec.descriptor.schema import descriptor_schema
+
+    output.value(descriptor_schema())
+    return OK
+
+
 def _workspace(values: Namespace) -> Workspace:
     from coralord_lightning.config import load_config
     from coralord_lightning.workspace import open_workspace
@@ -258,14 +265,6 @@ def _workspace(values: Namespace) -> Workspace:
         max_fetch=_max_fetch(values.max_fetch),
         environment=_environment(values.environment),
     )
-
-
-def schema(_: Namespace, output: Output) -> int:
-    """`coral schema`: JSON, asked for or not."""
-    from coralord_lightning.spec.descriptor.schema import descriptor_schema
-
-    output.text(json.dumps(descriptor_schema(), indent=2, ensure_ascii=False))
-    return OK
 
 
 def _environment(text: str | None) -> Override:

@@ -207,7 +207,7 @@ def _part(path: str) -> dict[str, Any]:
 
 def _said(*names: str) -> dict[str, Any]:
     """Every one of these keys is there and says something."""
-    nothing = {"enum": [None, "", False, [], {}]}
+    nothing: dict[str, list[object]] = {"enum": [None, "", False, [], {}]}
     return {"required": list(names), "properties": {name: {"not": nothing} for name in names}}
 
 
