@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from decimal import Decimal
 from pathlib import Path
@@ -126,3 +127,19 @@ def undecoded(view: datasets.Dataset) -> datasets.Dataset:
         if isinstance(feature, (datasets.Image, datasets.Audio)):
             view = view.cast_column(name, type(feature)(decode=False))
     return view
+
+
+def published(home: Path, *, rows: int = 20) -> Dataset:
+    """A version in a store of its own, as a build leaves it: two splits of numbers and texts."""
+    store = open_store(home)
+    table = pa.table({"row": pa.array(range(rows)), "text": [f"row {number}" for number in range(rows)]})
+    splits = {"train": table, "test": table.slice(0, 3)}
+    home.mkdir(parents=True, exist_ok=True)
+    manifest = write_manifest(home, splits, fingerprint=hashlib.sha256(str(rows).encode()).hexdigest())
+    store.publish_manifest(manifest)
+    metadata = {"sc:license": "https://creativecommons.org/licenses/by/4.0/", "sc:description": "Rows and texts."}
+    said = Description(name="toy", descriptor={"name": "toy", "croissant": "toy.json"}, croissant_name="Toy",
+                       croissant_sha256="ab" * 32, record_set="rows", metadata=metadata,
+                       fields={"row": FieldDescription(id="rows/row", text="Its number | from 0.")})  # fmt: skip
+    store.describe(manifest.fingerprint, said)
+    return Dataset(Version(manifest=manifest, home=home))

@@ -195,8 +195,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     _require_known_command(argv)
     values, unknown = _parser().parse_known_args(argv, _defaults())
+    command = COMMANDS[values.command]
+    for argument in command.arguments:  # argparse leaves out what may be absent where an option stands before it
+        (name,) = argument.names[:1]
+        is_left_out = argument.settings.get("nargs") == "?" and getattr(values, name) is None
+        if is_left_out and unknown and not unknown[0].startswith("-"):
+            setattr(values, name, unknown.pop(0))
     if unknown:
-        command = COMMANDS[values.command]
         known = [name for argument in command.all_arguments() for name in argument.names if name.startswith("-")]
         raise _unknown(f"coral {command.name}", "argument", unknown[0], known)
     return values

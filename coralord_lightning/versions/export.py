@@ -87,11 +87,11 @@ def push_hf(
     from coralord_lightning.share.huggingface.push import push_folder
 
     config = workspace.config
-    if config.hf_token is None:
+    token = None if config.hf_token is None else config.hf_token.reveal_if_there()
+    if token is None:
         raise ConfigError(
-            "hf_token", "is not set, and a commit needs it", remedy="export HF_TOKEN=…     # or: hf auth login"
+            "hf_token", "is not set, and a commit needs it", remedy="export HF_TOKEN=…     # or hf auth login"
         )
-    token = config.hf_token.reveal()
     version = workspace.version(fingerprint, verify="read")
     with workspace.store.temp_dir() as temp:
         _write_hf(workspace, version, temp)

@@ -129,12 +129,13 @@ def _splits(files: list[SplitFiles]) -> list[str]:
 
 
 def _provenance(manifest: Manifest, said: Description) -> list[str]:
+    release = version("coralord-lightning")
     environment = manifest.plan.get("environment", {"kind": "none"})
     image = environment.get("image") or (manifest.isolation or {}).get("image")
     lines = [
         f"- fingerprint: `{manifest.fingerprint}`",
         f"- content digest: `{manifest.content_digest}`",
-        f"- built: {manifest.created_at}, exported by coralord-lightning {version('coralord-lightning')}",
+        f"- built: {manifest.created_at}, exported by coralord-lightning {release}",
         *([f"- Croissant: `sha256:{said.croissant_sha256}`"] if said.croissant_sha256 else []),
         f"- pipeline: {_pipeline(manifest)}, environment: {environment['kind']}{f' `{image}`' if image else ''}",
     ]
