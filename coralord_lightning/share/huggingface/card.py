@@ -53,7 +53,7 @@ def card_text(
         f"# {said.name or manifest.fingerprint[:12]}",
         *_about(said),
         *_section("Fields", _fields(features, said)),
-        *_section("Splits", _splits(files)),
+        *_section("Splits", _splits(manifest, files)),
         *_section("Provenance", _provenance(manifest, said)),
         *_section("Build it again", _rebuild(manifest, said)),
         *_section("Licence", _licence(said)),
@@ -119,12 +119,14 @@ def _short(feature: Any) -> str:
     return repr(feature)
 
 
-def _splits(files: list[SplitFiles]) -> list[str]:
+def _splits(manifest: Manifest, files: list[SplitFiles]) -> list[str]:
     lines = ["| split | rows |", "|---|---|", *(f"| `{item.name}` | {item.num_rows:,} |" for item in files)]
     renamed = [f"`{item.name}` is `{item.own_name}` there" for item in files if item.name != item.own_name]
+    empty = [f"`{split}`" for split in manifest.splits if not manifest.rows_of(split)]
     return [
         "\n".join(lines),
         *([f"Names are those that `datasets` takes; in the descriptor, {', '.join(renamed)}."] if renamed else []),
+        *([f"Without a row, and left out: {', '.join(empty)}."] if empty else []),
     ]
 
 

@@ -20,6 +20,7 @@ __all__ = ["write_folder"]
 
 _FILE_BYTES = 500_000_000
 _GROUP_BYTES = 64_000_000
+_FIRST = ("train", "val", "validation", "test")
 
 
 def write_folder(
@@ -30,7 +31,7 @@ def write_folder(
     manifest: Manifest,
     description: Description | None,
 ) -> list[SplitFiles]:
-    """Write data and card.
+    """Write data and card. A split without rows is left out: `load_dataset` reads no folder that has one.
 
     Args:
         splits: split -> its shards, known to be whole, in row order.
@@ -41,9 +42,14 @@ def write_folder(
     _require_names(splits)
     _require_columns(features)
     (folder / "data").mkdir()
-    written = [_write_split(folder, split, paths, features) for split, paths in splits.items()]
+    ordered = sorted((split for split, paths in splits.items() if paths), key=_rank)
+    written = [_write_split(folder, split, splits[split], features) for split in ordered]
     (folder / "README.md").write_text(card_text(manifest, description, features, written), encoding="utf-8")
     return written
+
+
+def _rank(split: str) -> tuple[int, str]:
+    return (_FIRST.index(split) if split in _FIRST else len(_FIRST), split)
 
 
 def _require_names(splits: Mapping[str, Sequence[Path]]) -> None:
@@ -74,7 +80,7 @@ def _has_no_field(kind: pa.DataType) -> bool:
 
 
 def _write_split(folder: Path, split: str, paths: Sequence[Path], features: datasets.Features) -> SplitFiles:
-    name, runs, memory, rows = split_name(split), _runs(paths), 0, 0
+    name, runs, memory, rows = split_name(split), list(_cut(paths)), 0, 0
     names = [f"data/{name}-{number:05d}-of-{len(runs):05d}.parquet" for number in range(len(runs))]
     for file, run in zip(names, runs, strict=True):
         with pq.ParquetWriter(
@@ -94,12 +100,8 @@ def _write_split(folder: Path, split: str, paths: Sequence[Path], features: data
     )
 
 
-def _runs(paths: Sequence[Path]) -> list[list[Path]]:
-    """Shards by the file they go to; a split without rows has one file, too."""
-    return list(_cut(paths)) or [[]]
-
-
 def _cut(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Shards by the file they go to."""
     run: list[Path] = []
     taken = 0
     for path in paths:
@@ -109,5 +111,4 @@ def _cut(paths: Sequence[Path]) -> Iterator[list[Path]]:
             run, taken = [], 0
         run.append(path)
         taken += size
-    if run:
-        yield run
+    yield run
