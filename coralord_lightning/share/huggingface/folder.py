@@ -91,7 +91,7 @@ def _write_split(folder: Path, split: str, paths: Sequence[Path], features: data
             write_page_index=True,
         ) as writer:
             for path in run:
-                table = table_of(path, features).table
+                table = table_of(path, features).table.replace_schema_metadata(features.arrow_schema.metadata)
                 memory, rows = memory + table.nbytes, rows + table.num_rows
                 writer.write_table(table, row_group_size=max(1, _GROUP_BYTES * table.num_rows // max(1, table.nbytes)))
     size = sum((folder / file).stat().st_size for file in names)

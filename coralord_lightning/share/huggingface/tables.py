@@ -76,7 +76,14 @@ def table_of(path: Path, features: datasets.Features) -> MemoryMappedTable:
     mapped: MemoryMappedTable = MemoryMappedTable.from_file(str(path))
     if any(_has_no_word(kind) for kind in mapped.schema.types):
         mapped = _PlainTable(_plain_table(mapped.table), str(path))
-    return mapped if mapped.schema.types == features.arrow_schema.types else mapped.cast(features.arrow_schema)
+    schema = features.arrow_schema
+    if mapped.schema.types == schema.types:
+        return mapped
+    # Columns that are kept as we do are cast to plain values: to cast to a ClassLabel reads every number of it.
+    alike = [item for item in schema if item.type == mapped.schema.field(item.name).type]
+    plain = datasets.Features.from_arrow_schema(pa.schema(alike))
+    wanted = {name: plain.get(name, feature) for name, feature in features.items()}
+    return mapped.cast(datasets.Features(wanted).arrow_schema)
 
 
 def _cache_folder(home: Path, manifest: Manifest, split: str) -> Path:
