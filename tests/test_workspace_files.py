@@ -116,7 +116,7 @@ def test_no_file_that_a_split_could_take_is_said_before_anything_is_read(tmp_pat
         built(workspace, dataset(tmp_path, [file_set("*.txt")], fields), tmp_path, where="name = 'test.txt'")
 
 
-def test_what_a_dataset_says_of_itself_goes_into_the_manifest_and_not_into_the_fingerprint(
+def test_what_a_dataset_says_of_itself_is_kept_beside_the_manifest_and_not_in_the_fingerprint(
     tmp_path: Path, workspace: Workspace
 ) -> None:
     (tmp_path / "a.txt").write_text("x")
@@ -135,9 +135,12 @@ def test_what_a_dataset_says_of_itself_goes_into_the_manifest_and_not_into_the_f
     assert described.fingerprint == plain.version.fingerprint
 
     (tmp_path / "a.txt").write_text("y")
-    said = built(workspace, dataset(tmp_path, [file_set("*.txt")], fields, **more), tmp_path).version.manifest.extra
-    assert said["dataset"]["sc:license"] == "https://creativecommons.org/licenses/by/4.0/"
-    assert said["dataset"]["cr:citeAs"] == "Somebody 2026"
-    assert said["dataset"]["rai:dataBiases"] == ["some"]
-    assert said["dataset"]["prov:wasDerivedFrom"] == {"@id": "https://example.org/parent"}
-    assert said["dataset"]["sc:usageInfo"] == {"@id": "http://purl.obolibrary.org/obo/DUO_0000042"}
+    version = built(workspace, dataset(tmp_path, [file_set("*.txt")], fields, **more), tmp_path).version
+    description = workspace.store.read_description(version.fingerprint)
+    assert description is not None
+    said = description.metadata
+    assert said["sc:license"] == "https://creativecommons.org/licenses/by/4.0/"
+    assert said["cr:citeAs"] == "Somebody 2026"
+    assert said["rai:dataBiases"] == ["some"]
+    assert said["prov:wasDerivedFrom"] == {"@id": "https://example.org/parent"}
+    assert said["sc:usageInfo"] == {"@id": "http://purl.obolibrary.org/obo/DUO_0000042"}
