@@ -1,4 +1,4 @@
-"""Arrow buffers as NumPy arrays and back. Never copies numbers; `pyarrow.array` and `to_numpy` would import pandas."""
+"""Arrow buffers as NumPy arrays and back. Never copies numbers nor imports pandas, as `pyarrow.array` and `to_numpy` do."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pyarrow as pa
 
 __all__ = ["bitmap", "numbers", "validity"]
 
+_FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}  # Arrow's names; integers have NumPy's
+
 
 def numbers(array: Any) -> npt.NDArray[Any]:
     """The values of a numeric column, read-only; what stands at a null is any number."""
-    kind = np.dtype(array.type.to_pandas_dtype())
+    kind = np.dtype(_FLOATS.get(str(array.type), str(array.type)))
     if len(array) == 0:
         return np.zeros(0, kind)
     found: npt.NDArray[Any] = np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
