@@ -1,4 +1,4 @@
-# make demo | demo-docker | digits-wheels | test | check | bench | bench-venv | clean     (PYTHON=python3.12 make … takes another interpreter)
+# make demo | demo-docker | digits-wheels | test | check | docs | bench | bench-venv | clean     (PYTHON=python3.12 make … takes another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ LOGS := .demo/logs
 CORAL_HOME ?= $(CURDIR)/.demo/home
 ROOMS := coralord_lightning/spec/*,coralord_lightning/sources/*,coralord_lightning/store/*,coralord_lightning/builder/*
 
-.PHONY: demo demo-docker digits-wheels test check bench bench-venv clean
+.PHONY: demo demo-docker digits-wheels test check docs bench bench-venv clean
 
 demo: $(READY)
 	CORAL_HOME="$(CORAL_HOME)" $(BIN)/python examples/digits/train.py --logs $(LOGS)
@@ -37,6 +37,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, for `site/index.html`; a warning is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: $(READY) $(BENCH_READY)
 	$(BIN)/python benchmarks/hit.py
 	$(BIN)/python benchmarks/extract.py
@@ -50,7 +54,7 @@ bench: $(READY) $(BENCH_READY)
 bench-venv: $(BENCH_READY)
 
 clean:
-	rm -rf .demo .coverage .coverage.* htmlcov build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .demo .coverage .coverage.* htmlcov build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .import_linter_cache lightning_logs
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './$(BENCH_VENV)/*' -prune -exec rm -rf {} +
 

@@ -15,6 +15,7 @@ from doc_floors import floors  # both lie beside this file
 from doc_pages import every_page
 
 _PICTURE = re.compile(r"^!\[(?P<alt>[^]]*)\]\((?P<path>[^)]+\.svg)\)\{ \.drawing \}$", re.MULTILINE)
+_MEASURED = re.compile(r"^<!-- measured: (?P<path>\S+) -->$", re.MULTILINE)
 _HIDDEN = re.compile(r"^<!-- *(run|block|page):.*?-->\n?", re.MULTILINE | re.DOTALL)
 _MERMAID = re.compile(r"^```mermaid\n.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -33,7 +34,14 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
     markdown = _PICTURE.sub(lambda found: _drawing(folder / found["path"], found["alt"]), markdown)
     if page.file.src_uri == "architecture.md":
         markdown = _MERMAID.sub(lambda _: floors(docs.parent / "pyproject.toml"), markdown)
+    markdown = _MEASURED.sub(lambda found: _measured(docs.parent / found["path"]), markdown)
     return _HIDDEN.sub("", markdown)
+
+
+def _measured(path: Path) -> str:
+    """A page of results without its title, one level down."""
+    _, _, text = path.read_text(encoding="utf-8").partition("\n")
+    return re.sub(r"^## ", "### ", text, flags=re.MULTILINE).strip()
 
 
 def _drawing(path: Path, alt: str) -> str:
