@@ -203,7 +203,7 @@ def test_evaluation_reads_in_stored_order_whatever_training_does(folder: Path, h
 
 
 def test_the_state_and_the_loggers_hold_every_version(folder: Path, home: Path, tmp_path: Path) -> None:
-    from test_tracking import custom_logger
+    from test_tracking import custom_logger, without_git
 
     logger = custom_logger(PACKAGES[0])
     dm = example_module(at(folder, "main"), home, val=at(folder, "held"), mixture=mixed(folder))
@@ -217,7 +217,7 @@ def test_the_state_and_the_loggers_hold_every_version(folder: Path, home: Path, 
     assert json.loads(json.dumps(state)) == state
     assert state["version"] == dm.version.to_json()
     assert state["versions"] == {role: version.to_json() for role, version in dm.versions.items()}
-    told = [params["coralord"] for params in logger.told if "coralord" in params]
+    told = [without_git(params["coralord"]) for params in logger.told if "coralord" in params]
     others = {role: version.to_json() for role, version in dm.versions.items() if role != "main"}
     assert told == [dm.version.to_json() | {"versions": others}]
 

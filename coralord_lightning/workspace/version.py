@@ -95,6 +95,11 @@ class Version:
 
         return arrow_schema(self.manifest.columns)
 
+    @property
+    def manifest_path(self) -> Path:
+        """Where its manifest lies."""
+        return self.home / "manifests" / f"{self.fingerprint}.json"
+
     def to_json(self) -> dict[str, Any]:
         """What is logged with a run and kept in its checkpoint: primitives only."""
         environment: Mapping[str, Any] = self.manifest.plan.get("environment", {"kind": "none"})
