@@ -1,4 +1,4 @@
-"""Arrow buffers as NumPy arrays and back. Never copies numbers nor imports pandas, as `pyarrow.array` and `to_numpy` do."""
+"""Arrow buffers as NumPy arrays and back. Copies no numbers; `pyarrow.array` and `to_numpy` would import pandas."""
 
 from __future__ import annotations
 
