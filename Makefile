@@ -39,7 +39,7 @@ check: $(READY)
 
 # The site, for `site/index.html`; a warning is an error.
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict
 
 bench: $(READY) $(BENCH_READY)
 	$(BIN)/python benchmarks/hit.py
