@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from coralord_lightning.errors import UsageError
-
 if TYPE_CHECKING:
     import datasets
     import numpy as np
@@ -232,22 +230,22 @@ class Dataset:
             SplitNotFoundError: the version has no such split.
             ShardMissingError: a shard is gone or damaged.
         """
-        try:
-            import datasets
+        from coralord_lightning.share.huggingface import require_datasets
 
-            from coralord_lightning.share.huggingface.features import features_of, split_name
-            from coralord_lightning.share.huggingface.tables import hugging_face_dataset, iterable
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                "to_hf", "needs Hugging Face datasets", remedy="pip install 'coralord-lightning[hf]'"
-            ) from error
+        require_datasets("to_hf")
+        import datasets
+
+        from coralord_lightning.share.huggingface.features import features_of, require_split_names, split_name
+        from coralord_lightning.share.huggingface.tables import hugging_face_dataset, iterable
         from coralord_lightning.store import open_store
 
         manifest = self.version.manifest
         description = open_store(self.version.home).read_description(manifest.fingerprint)
         features = features_of(manifest, description)
         found = {}
-        for name in self.version.splits if split is None else [split]:
+        wanted = list(self.version.splits) if split is None else [split]
+        require_split_names(wanted)
+        for name in wanted:
             maps = self._feed(name).maps
             list(maps.batches())  # a damaged shard is our error, not an Arrow exception
             made = hugging_face_dataset(

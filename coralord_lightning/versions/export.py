@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coralord_lightning.errors import ConfigError, NotYetSupportedError, UsageError
+from coralord_lightning.errors import ConfigError, NotYetSupportedError
 from coralord_lightning.share.folders import Place, list_files, publish_folder, write_marker
+from coralord_lightning.share.huggingface import require_datasets
 
 if TYPE_CHECKING:
     from coralord_lightning.share.huggingface.push import Pushed
@@ -83,7 +84,7 @@ def push_hf(
         ConfigError: there is no token.
         UpstreamError: the hub refuses.
     """
-    require_hugging_face("push")
+    require_datasets("push")
     from coralord_lightning.share.huggingface.push import push_folder
 
     config = workspace.config
@@ -108,22 +109,8 @@ def push_hf(
         )
 
 
-def require_hugging_face(subject: str) -> None:
-    """Refuse to go on without `datasets`.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        import datasets  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            subject, "needs Hugging Face datasets", remedy="pip install 'coralord-lightning[hf]'"
-        ) from error
-
-
 def _write_hf(workspace: Workspace, version: Version, folder: Path) -> None:
-    require_hugging_face("export hf")
+    require_datasets("export hf")
     from coralord_lightning.share.huggingface.features import features_of
     from coralord_lightning.share.huggingface.folder import write_folder
 

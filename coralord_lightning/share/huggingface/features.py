@@ -7,7 +7,7 @@ struct of bytes and path, maps as lists of a struct. Where that differs from how
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from coralord_lightning.spec.columns import arrow_schema
 from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.manifest import Column, Manifest
 
-__all__ = ["INTERVAL", "features_of", "split_name"]
+__all__ = ["INTERVAL", "features_of", "require_split_names", "split_name"]
 
 INTERVAL = pa.struct([("months", pa.int32()), ("days", pa.int32()), ("nanoseconds", pa.int64())])
 """How an interval is kept, which `datasets` has no word for."""
@@ -91,6 +91,23 @@ def _without_translations(feature: Any) -> Any:
 def split_name(split: str) -> str:
     """A split's name as `datasets` takes it: what is no letter, digit, `_` or single `.` between such becomes `_`."""
     return re.sub(r"\.(?=\.|$)", "_", re.sub(r"[^\w.]", "_", split, flags=re.ASCII))
+
+
+def require_split_names(splits: Iterable[str]) -> None:
+    """Refuse splits that `datasets` cannot tell apart.
+
+    Raises:
+        UsageError: two names become one.
+    """
+    taken: dict[str, str] = {}
+    for split in splits:
+        other = taken.setdefault(split_name(split), split)
+        if other != split:
+            raise UsageError(
+                split,
+                f"and '{other}' are both '{split_name(split)}' for datasets",
+                remedy="rename one of them under `splits:`",
+            )
 
 
 def _meaning_of(column: Column, manifest: Manifest, description: Description | None) -> _Meaning:
@@ -171,6 +188,8 @@ def _value_of(kind: pa.DataType, where: str) -> Any:
     try:
         return datasets.Features.from_arrow_schema(pa.schema([pa.field("x", kind)]))["x"]
     except ValueError as error:
+        if pa.types.is_fixed_size_binary(kind):  # before datasets 5.1
+            return datasets.Value("binary")
         raise UsageError(
             where,
             "has a type that this release of datasets does not know",

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from coralord_lightning.errors import UsageError
 from coralord_lightning.share.huggingface.card import SplitFiles, card_text
-from coralord_lightning.share.huggingface.features import split_name
+from coralord_lightning.share.huggingface.features import require_split_names, split_name
 from coralord_lightning.share.huggingface.tables import table_of
 from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.manifest import Manifest
@@ -39,7 +39,7 @@ def write_folder(
     Raises:
         UsageError: Parquet cannot keep a column, or `datasets` tells two splits not apart.
     """
-    _require_names(splits)
+    require_split_names(splits)
     _require_columns(features)
     (folder / "data").mkdir()
     ordered = sorted((split for split, paths in splits.items() if paths), key=_rank)
@@ -50,18 +50,6 @@ def write_folder(
 
 def _rank(split: str) -> tuple[int, str]:
     return (_FIRST.index(split) if split in _FIRST else len(_FIRST), split)
-
-
-def _require_names(splits: Mapping[str, Sequence[Path]]) -> None:
-    taken: dict[str, str] = {}
-    for split in splits:
-        other = taken.setdefault(split_name(split), split)
-        if other != split:
-            raise UsageError(
-                split,
-                f"and '{other}' are both '{split_name(split)}' for datasets",
-                remedy="rename one of them under `splits:`",
-            )
 
 
 def _require_columns(features: datasets.Features) -> None:
