@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     import datasets
+    import duckdb
     import numpy as np
     import numpy.typing as npt
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
+    import pyarrow.dataset
 
     from coralord_lightning.spec.statistics import FieldStatistics
     from coralord_lightning.stream.batches import Collate
@@ -42,6 +46,17 @@ class Dataset:
         splits = ", ".join(f"{name}: {rows}" for name, rows in self.version.splits.items())
         return f"Dataset({self.version.name or 'pinned'} {self.version.fingerprint[:12]}, {splits})"
 
+    def _repr_html_(self) -> str:
+        """The data in a notebook: its version and splits, and what reads them."""
+        from coralord_lightning.workspace.notebook import html_of_facts, html_of_version_facts
+
+        version = self.version
+        facts = html_of_version_facts(version.fingerprint, version.content_digest, version.splits)
+        facts["columns"] = ", ".join(column.name for column in version.manifest.columns)
+        facts["classes"] = "\n".join(f"{name}: {len(names)} classes" for name, names in self.classes.items())
+        shown = {name: value for name, value in facts.items() if value}
+        return html_of_facts(f"Dataset {version.name}" if version.name else "Dataset", shown)
+
     @property
     def classes(self) -> Mapping[str, Sequence[str]]:
         """Field -> its classes in the order of their numbers, of every field with `encode: category`."""
@@ -63,6 +78,77 @@ class Dataset:
 
         maps = self._feed(split).maps
         return pa.Table.from_batches(list(maps.batches()), schema=maps.schema)
+
+    def duckdb(
+        self,
+        split: str,
+        *,
+        columns: Sequence[str] | None = None,
+        connection: duckdb.DuckDBPyConnection | None = None,
+    ) -> duckdb.DuckDBPyRelation:
+        """One split as a DuckDB relation over the memory-mapped table, in the order of `table`.
+
+        A query reads the columns that it names, filtered, and copies no more than it returns. Tensors are nested arrays
+        (`UTINYINT[8][8]`), and of maps no key may be there twice.
+
+        Args:
+            columns: fields to read, in this order; default: all.
+            connection: the relation belongs to it, and may be joined with what else does; default: DuckDB's own.
+        Raises:
+            SplitNotFoundError: the version has no such split.
+            UnknownFieldError: `columns` names no field.
+            UsageError: DuckDB has no type for a column: float16, decimal256.
+            ShardMissingError: a shard is gone or damaged.
+        """
+        from coralord_lightning.dataset.readers import duckdb_relation, select
+
+        return duckdb_relation(select(self.table(split), columns), connection)
+
+    def to_pandas(self, split: str, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One split as a pandas DataFrame of Arrow-backed columns, in the order of `table`; without a copy.
+
+        Tensors are columns of nested lists. Every type is kept and a null stays `NA`; for columns of NumPy, copied, and
+        nulls in whole numbers as float, `data.table(split).to_pandas()`.
+
+        Args:
+            columns: fields to read, in this order; default: all.
+        Raises:
+            UsageError: pandas is not installed.
+            SplitNotFoundError: the version has no such split.
+            UnknownFieldError: `columns` names no field.
+            ShardMissingError: a shard is gone or damaged.
+        """
+        from coralord_lightning.dataset.readers import pandas_frame, select
+
+        return pandas_frame(select(self.table(split), columns))
+
+    def to_polars(self, split: str, *, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """One split as a Polars DataFrame, in the order of `table`, in a chunk for each shard.
+
+        Numbers, times and tensors (`Array(UInt8, shape=(8, 8))`) are not copied; texts and bytes get 16 bytes a row.
+
+        Args:
+            columns: fields to read, in this order; default: all.
+        Raises:
+            UsageError: Polars is not installed, or has no type for a column: decimal256, intervals.
+            SplitNotFoundError: the version has no such split.
+            UnknownFieldError: `columns` names no field.
+            ShardMissingError: a shard is gone or damaged.
+        """
+        from coralord_lightning.dataset.readers import polars_frame, select
+
+        return polars_frame(select(self.table(split), columns))
+
+    def arrow_dataset(self, split: str) -> pyarrow.dataset.Dataset:
+        """One split as a pyarrow dataset: scanned in batches, filtered, over the memory maps, in the order of `table`.
+
+        Raises:
+            SplitNotFoundError: the version has no such split.
+            ShardMissingError: a shard is gone or damaged.
+        """
+        from coralord_lightning.dataset.readers import arrow_dataset
+
+        return arrow_dataset(self.table(split))
 
     def loader(
         self,

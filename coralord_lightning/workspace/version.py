@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -100,6 +100,17 @@ class Version:
         """Where its manifest lies."""
         return self.home / "manifests" / f"{self.fingerprint}.json"
 
+    def _repr_html_(self) -> str:
+        """The version in a notebook: what it is, and its columns."""
+        from coralord_lightning.workspace.notebook import html_of_facts, html_of_rows, html_of_version_facts
+
+        manifest = self.manifest
+        facts = html_of_version_facts(self.fingerprint, self.content_digest, self.splits)
+        facts |= {"built": f"{self.created_at:%Y-%m-%d %H:%M:%S} UTC", "size": f"{manifest.size_bytes:,} bytes"}
+        columns = [(column.name, column.type, _shape_of(column.shape)) for column in manifest.columns]
+        below = html_of_rows(("column", "type", "shape"), columns)
+        return html_of_facts(f"Version of {self.name}" if self.name else "Version", facts, below=below)
+
     def to_json(self) -> dict[str, Any]:
         """What is logged with a run and kept in its checkpoint: primitives only."""
         environment: Mapping[str, Any] = self.manifest.plan.get("environment", {"kind": "none"})
@@ -156,3 +167,7 @@ class Outcome:
             "seconds": round(self.seconds, 3),
             "checked": self.checked,
         }
+
+
+def _shape_of(shape: Sequence[int]) -> str:
+    return " x ".join("?" if length < 0 else str(length) for length in shape)
