@@ -51,8 +51,8 @@ class CoralDataModule(LightningDataModule):
     tensor is [batch, *shape of the field]. Where the last batch must be filled up so that all ranks have equally many,
     every batch of that part has `is_padding`, bool[batch].
 
-    `descriptor`, `val`, `test`, `predict` and the descriptor of a mixture's source are each a path, a mapping (all but
-    the first with `base_dir` in it, where it has one of its own), a DictConfig or a SubsetDescriptor.
+    `descriptor`, `val`, `test`, `predict` and the descriptor of a mixture's source are each a path, a mapping
+    (with `base_dir` in it, where it has one of its own), a DictConfig or a SubsetDescriptor.
 
     Args:
         descriptor: what to train on (split `train`), and to validate, test and predict on (splits of those names). None
@@ -166,6 +166,13 @@ class CoralDataModule(LightningDataModule):
         return f"{type(self).__name__}({os.fspath(name) if isinstance(name, str | os.PathLike) else '…'!r}, {state})"
 
     __str__ = __repr__  # Lightning's would ask for every dataloader
+
+    def _repr_html_(self) -> str:
+        """What the run asks for, and its versions where they are resolved, in a notebook."""
+        from coralord_lightning.datamodule.notebook import html_of_run
+
+        sizes = {"batch size": self.batch_size, "global batch size": self.global_batch_size}
+        return html_of_run(type(self).__name__, self._roles.asked, self._versions or self._prepared, sizes)
 
     @property
     def versions(self) -> dict[str, Version]:
