@@ -1,15 +1,17 @@
-# make demo | demo-docker | digits-wheels | test | check | docs | bench | bench-venv | clean     (PYTHON=python3.12 make … takes another interpreter)
+# make demo | demo-docker | digits-wheels | test | test-lowest | check | docs | bench | bench-venv | clean     (PYTHON=python3.12 make … takes another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
+LOWEST_VENV := .venv-lowest
+LOWEST_READY := $(LOWEST_VENV)/.ready
 LOGS := .demo/logs
 CORAL_HOME ?= $(CURDIR)/.demo/home
 ROOMS := coralord_lightning/spec/*,coralord_lightning/sources/*,coralord_lightning/store/*,coralord_lightning/builder/*
 
-.PHONY: demo demo-docker digits-wheels test check docs bench bench-venv clean
+.PHONY: demo demo-docker digits-wheels test test-lowest check docs bench bench-venv clean
 
 demo: $(READY)
 	CORAL_HOME="$(CORAL_HOME)" $(BIN)/python examples/digits/train.py --logs $(LOGS)
@@ -30,6 +32,10 @@ digits-wheels: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=
 	$(BIN)/python -m coverage report --include='$(ROOMS)' --fail-under=90
+
+# At the oldest versions that pyproject.toml admits; what runs in a container does not depend on them.
+test-lowest: $(LOWEST_READY)
+	$(LOWEST_VENV)/bin/python -m pytest -n auto --dist loadfile -m 'not docker'
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -56,7 +62,8 @@ bench-venv: $(BENCH_READY)
 clean:
 	rm -rf .demo .coverage .coverage.* htmlcov build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .import_linter_cache lightning_logs
-	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './$(BENCH_VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './$(BENCH_VENV)/*' \
+		-not -path './$(LOWEST_VENV)/*' -prune -exec rm -rf {} +
 
 # torch comes first and alone, so that nothing else brings another one.
 $(READY): pyproject.toml constraints.txt
@@ -73,3 +80,9 @@ $(BENCH_READY): pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(BENCH_VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[hf,s3]'
 	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps -r benchmarks/requirements.txt
 	touch $(BENCH_READY)
+
+$(LOWEST_READY): pyproject.toml constraints-lowest.txt
+	test -x $(LOWEST_VENV)/bin/python || $(PYTHON) -m venv $(LOWEST_VENV)
+	$(LOWEST_VENV)/bin/python -m pip install --quiet -c constraints-lowest.txt torch
+	$(LOWEST_VENV)/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[dev]'
+	touch $(LOWEST_READY)
