@@ -14,6 +14,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after `coral`; default: this process's own.
     """
+    from coralord_lightning.config.terminal import is_completing
+
+    if is_completing():
+        from coralord_lightning.cli.completion import complete
+
+        complete()
     from coralord_lightning.cli.run import run
 
     return run(sys.argv[1:] if argv is None else argv, out=sys.stdout, err=sys.stderr)

@@ -252,6 +252,18 @@ def schema(_: Namespace, output: Output) -> int:
     return OK
 
 
+def completion(values: Namespace, output: Output) -> int:
+    """`coral completion SHELL`."""
+    from coralord_lightning.cli.completion import script
+
+    text = script(values.shell)
+    if output.json:
+        output.value({"shell": values.shell, "script": text})
+    else:
+        output.text(text.rstrip("\n"))
+    return OK
+
+
 def _workspace(values: Namespace) -> Workspace:
     from coralord_lightning.config import load_config
     from coralord_lightning.workspace import open_workspace
@@ -324,5 +336,6 @@ COMMANDS: Mapping[str, Callable[[Namespace, Output], int]] = {
     "query": query,
     "export": export,
     "schema": schema,
+    "completion": completion,
     "doctor": doctor,
 }

@@ -6,14 +6,15 @@ Standard library only, so that `coral --help` costs nothing.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from coralord_lightning import __version__
+from coralord_lightning.cli.usage import HelpFormatter, examples_text, overview_text, sentence
 from coralord_lightning.errors import UsageError, nearest
 
-__all__ = ["COMMANDS", "Argument", "Command", "parse"]
+__all__ = ["COMMANDS", "Argument", "Command", "make_parser", "parse"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +182,15 @@ COMMANDS: Mapping[str, Command] = {
             ),
         ),
         Command(name="schema", summary="the JSON Schema of a descriptor, for editors"),
+        Command(
+            name="completion",
+            summary="what a shell reads to complete commands, files and fingerprints",
+            arguments=(
+                _argument(
+                    "shell", metavar="bash|zsh|fish", choices=("bash", "zsh", "fish"), help="whose words it is in"
+                ),
+            ),
+        ),
         Command(name="doctor", summary="whether this machine has what builds need"),
     )
 }
@@ -194,7 +204,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: after `--help` and `--version`, which print.
     """
     _require_known_command(argv)
-    values, unknown = _parser().parse_known_args(argv, _defaults())
+    values, unknown = make_parser().parse_known_args(argv, _defaults())
     command = COMMANDS[values.command]
     for argument in command.arguments:  # argparse leaves out what may be absent where an option stands before it
         (name,) = argument.names[:1]
@@ -237,17 +247,34 @@ def _defaults() -> argparse.Namespace:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="coral", description="Software-defined datasets for PyTorch Lightning.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"coral {__version__}")
-    for argument in (*_RESOLVING, *_COMMON):
-        parser.add_argument(*argument.names, **argument.settings)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+def make_parser(completers: Mapping[str, Callable[..., Any]] | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command line.
+
+    Args:
+        completers: first or last spelling of an argument -> what a shell may complete it to, as argcomplete calls it.
+    """
+    parser = _Parser(
+        prog="coral", usage="coral COMMAND [option ...]", allow_abbrev=False, formatter_class=HelpFormatter,
+        description=overview_text({name: command.summary for name, command in COMMANDS.items()}),
+        epilog=examples_text(None),
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"coral {__version__}", help="print coral's version")
+    _add(parser, (*_RESOLVING, *_COMMON), completers)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     for command in COMMANDS.values():
         sub = commands.add_parser(
-            command.name, help=command.summary, description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-            allow_abbrev=False,
+            command.name, description=sentence(command.summary), epilog=examples_text(command.name),
+            allow_abbrev=False, formatter_class=HelpFormatter, prog=f"coral {command.name}",
         )  # fmt: skip
-        for argument in command.all_arguments():
-            sub.add_argument(*argument.names, **argument.settings)
+        _add(sub, command.all_arguments(), completers)
     return parser
+
+
+def _add(
+    parser: argparse.ArgumentParser, arguments: Sequence[Argument], completers: Mapping[str, Callable[..., Any]] | None
+) -> None:
+    for argument in arguments:
+        action: Any = parser.add_argument(*argument.names, **argument.settings)
+        for name in (argument.names[0], argument.names[-1]):
+            if name in (completers or {}):
+                action.completer = (completers or {})[name]
