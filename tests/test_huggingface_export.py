@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,7 +24,13 @@ from coralord_lightning.share.huggingface.licences import hub_licence
 from coralord_lightning.store import open_store
 from coralord_lightning.versions.export import export_hf
 from coralord_lightning.workspace import open_workspace
+from coralord_lightning.workspace.describe import validate
 from many_types import all_types, built, published, sights, undecoded
+
+pytestmark = [  # mlcroissant
+    pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.reset_index is deprecated"),
+]
 
 
 def export(data: Dataset, folder: Path, **options: Any) -> Any:
@@ -253,3 +260,38 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def test_the_croissant_of_a_folder_is_valid_and_builds_the_same_rows(tmp_path: Path) -> None:
+    data = published(tmp_path / "home")
+    export(data, tmp_path / "out")
+
+    document = json.loads((tmp_path / "out" / "croissant.json").read_text())
+    descriptor = {
+        "name": "again",
+        "croissant": "croissant.json",
+        "record_set": "data",
+        "fields": ["row", "text"],
+        "splits": {"train": {"source": "train"}, "test": {"source": "test"}},
+    }
+    again = load(descriptor, base_dir=tmp_path / "out", home=tmp_path / "home")
+
+    assert [warning for warning in validate(document) if "citeAs" not in warning] == []
+    assert document["cl:fingerprint"] == data.version.fingerprint
+    assert document["license"] == "https://creativecommons.org/licenses/by/4.0/"
+    assert {name: again.table(name).to_pylist() for name in again.version.splits} == {
+        name: data.table(name).to_pylist() for name in data.version.splits
+    }
+
+
+def test_the_croissant_of_pictures_is_read_by_the_official_reader(tmp_path: Path) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant")
+    (tmp_path / "home").mkdir()
+    export(sights(tmp_path / "home"), tmp_path / "out")
+
+    found = mlcroissant.Dataset(jsonld=str(tmp_path / "out" / "croissant.json"))
+
+    (rows,) = found.metadata.record_sets
+    first = next(iter(found.records(rows.id)))
+    assert first[f"{rows.id}/picture"].getpixel((0, 0)) == (0, 0, 0)
+    assert first[f"{rows.id}/said"] == {f"{rows.id}/said/de": b"Zeile 0", f"{rows.id}/said/en": b"row 0"}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coralord_lightning.errors import ConfigError, NotYetSupportedError
+from coralord_lightning.errors import ConfigError
 from coralord_lightning.share.folders import Place, list_files, publish_folder, write_marker
 from coralord_lightning.share.huggingface import require_datasets
 
@@ -111,8 +112,11 @@ def push_hf(
 
 def _write_hf(workspace: Workspace, version: Version, folder: Path) -> None:
     require_datasets("export hf")
+    from coralord_lightning.share.huggingface.croissant import croissant_of_export
     from coralord_lightning.share.huggingface.features import features_of
     from coralord_lightning.share.huggingface.folder import write_folder
+    from coralord_lightning.sources import open_sources
+    from coralord_lightning.workspace.describe import describe
 
     manifest = version.manifest
     description = workspace.store.read_description(version.fingerprint)
@@ -121,7 +125,11 @@ def _write_hf(workspace: Workspace, version: Version, folder: Path) -> None:
         for split in manifest.splits
     }
     features = features_of(manifest, description)
-    write_folder(folder, splits, features=features, manifest=manifest, description=description)
+    written = write_folder(folder, splits, features=features, manifest=manifest, description=description)
+    with open_sources(workspace.config, cache_dir=workspace.config.home / "cache", offline=True) as sources:
+        files = describe(folder / "data", beside=folder, sources=sources).document
+    document = croissant_of_export(files, [item.name for item in written], manifest, description)
+    (folder / "croissant.json").write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _about(kind: str, version: Version) -> dict[str, Any]:
@@ -149,6 +157,16 @@ def export_croissant(workspace: Workspace, fingerprint: str, folder: Path, *, fo
         fingerprint: whole, or a prefix that only one version has.
         folder: new, empty, or an earlier export; `force`: anything, and what lay there is set aside.
     Raises:
-        UsageError: something else lies there.
+        UsageError: something else lies there, or Croissant cannot say what a column is.
+        ShardMissingError: a shard is gone or damaged; every byte is read.
     """
-    raise NotYetSupportedError("export croissant", "is not in this release", remedy="coral export hf FP DIR")
+    from coralord_lightning.share.croissant.document import require_exportable
+    from coralord_lightning.share.croissant.folder import write_folder
+
+    version = workspace.version(fingerprint, verify="read")
+    manifest = version.manifest
+    require_exportable(manifest)
+    shards = {shard.path: version.home / shard.path for shard in manifest.shards()}
+    with publish_folder(folder, _about("croissant", version), force=force) as place:
+        write_folder(place.temp, manifest, workspace.store.read_description(version.fingerprint), shards)
+    return _exported("croissant", version, place)
