@@ -116,25 +116,23 @@ class FieldWriter:
         kind = parse_type(column.type)
         for size in reversed(column.shape):
             kind = pa.list_(kind, size)
-        node = self._node(kind, self.record_set, column.name, column.name, (), None if said is None else said.media)
+        node = self._node(kind, self.record_set, (column.name,), None if said is None else said.media)
         if said is not None and said.text:
             node["description"] = said.text
         if column.name in self.references:
             node["references"] = {"field": {"@id": self.references[column.name]}}
         return node
 
-    def _node(
-        self, kind: pa.DataType, parent: str, name: str, column: str, steps: tuple[str, ...], media: str | None
-    ) -> dict[str, Json]:
+    def _node(self, kind: pa.DataType, parent: str, path: tuple[str, ...], media: str | None) -> dict[str, Json]:
+        column, *steps = path
+        name = path[-1]
         identity = self.names.unique(f"{parent}/{slug(name)}")
         out: dict[str, Json] = {"@type": "cr:Field", "@id": identity, "name": f"{parent}/{name}"}
         shape, element = _dimensions(kind)
         if shape:
             out |= {"isArray": True, "arrayShape": ",".join(map(str, shape))}
         if pa.types.is_struct(element):
-            out["subField"] = [
-                self._node(item.type, identity, item.name, column, (*steps, item.name), None) for item in element
-            ]
+            out["subField"] = [self._node(item.type, identity, (*path, item.name), None) for item in element]
             return out
         out["dataType"] = _data_type(element, None if shape else media)
         source: dict[str, Json] = {**self.source, "extract": {"column": column}}

@@ -114,17 +114,15 @@ def _activity(manifest: Manifest, parent: str) -> dict[str, Json]:
 
 
 def _environment(manifest: Manifest, environment: Mapping[str, Json]) -> dict[str, Json]:
-    out: dict[str, Json] = {"@type": "prov:Entity", "@id": "environment", "name": environment["kind"]}
     image = environment.get("image") or (manifest.isolation or {}).get("image")
-    for term, value in (
-        ("cl:imageDigest", image),
-        ("cl:context", environment.get("context")),
-        ("cl:platform", environment.get("platform")),
-        ("cl:python", environment.get("python")),
-    ):
-        if isinstance(value, str):
-            out[term] = value
-    return out
+    known = {
+        "cl:imageDigest": image,
+        "cl:context": environment.get("context"),
+        "cl:platform": environment.get("platform"),
+        "cl:python": environment.get("python"),
+    }
+    texts = {term: value for term, value in known.items() if isinstance(value, str)}
+    return {"@type": "prov:Entity", "@id": "environment", "name": environment["kind"], **texts}
 
 
 def _sources(manifest: Manifest) -> list[dict[str, Json]]:

@@ -24,6 +24,8 @@ _MEDIA: Mapping[str, Media] = {
     "sc:ImageObject": "image", "cr:SegmentationMask": "image", "sc:AudioObject": "audio", "sc:VideoObject": "video",
 }  # fmt: skip
 _BOX = "cr:BoundingBox"
+_BYTES = "https://w3id.org/coralord-lightning/ns#Bytes"
+"""What our own exports say of bytes, beside sc:Text, for Croissant has no word for them."""
 _SHAPE = re.compile(r"[\[(]?\s*(-?\d{1,18}(?:\s*,\s*-?\d{1,18})*)\s*,?\s*[\])]?")
 
 
@@ -56,6 +58,8 @@ def read_types(node: Node, problems: list[str], *, is_known: bool) -> Types:
         return Types(dtype="float", inner_shape=(4,))
     if media is not None and "sc:GeoShape" not in types:
         return Types(dtype="bytes", media=media, is_split=is_split)
+    if _BYTES in types:
+        return Types(dtype="bytes", is_split=is_split)
     if len(known) == 1:
         return Types(dtype=known[0], is_split=is_split)
     if known == ["float", "integer"]:
