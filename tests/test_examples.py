@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,16 +96,3 @@ def _train(folder: Path) -> dict[str, str]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return dict(re.findall(r"^(\w+(?: \w+)?)  +(.+)$", done.stdout, flags=re.MULTILINE))
-
-
-def test_the_hydra_configuration_makes_a_data_module(tmp_path, monkeypatch):
-    hydra = pytest.importorskip("hydra.utils", reason="hydra-core is not installed")
-    omegaconf = pytest.importorskip("omegaconf", reason="omegaconf is not installed")
-    shutil.copytree(DIGITS, tmp_path / "examples" / "digits")
-    monkeypatch.chdir(tmp_path)
-    config = omegaconf.OmegaConf.load(ROOT / "configs" / "data" / "coralord" / "digits.yaml")
-    data = hydra.instantiate(config, home=str(tmp_path / "home"))
-    data.prepare_data()
-    data.setup("fit")
-    batch = next(iter(data.train_dataloader()))
-    assert tuple(batch["image"].shape) == (64, 8, 8)

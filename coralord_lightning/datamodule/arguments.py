@@ -32,7 +32,21 @@ def plain_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
             facts={"got": repr(given["checkpoint_code"])},
             remedy="leave checkpoint_code= out",
         )
-    return {name: _without_omegaconf(value, name) for name, value in given.items()}
+    plain = {name: _without_omegaconf(value, name) for name, value in given.items()}
+    for name in ("descriptor", "val", "test", "predict"):
+        if plain[name] is not given[name]:
+            plain[name] = _without_nulls(plain[name])
+    return plain
+
+
+def _without_nulls(descriptor: Any) -> Any:
+    """A descriptor that says only what was said: a typed configuration has null for every key that was not."""
+    if not isinstance(descriptor, Mapping):
+        return descriptor
+    said = {key: value for key, value in descriptor.items() if value is not None}
+    if isinstance(said.get("splits"), Mapping):
+        said["splits"] = {name: _without_nulls(options) for name, options in said["splits"].items()}
+    return said
 
 
 def _without_omegaconf(value: Any, name: str) -> Any:

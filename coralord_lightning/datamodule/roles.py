@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coralord_lightning.errors import UsageError, nearest
 from coralord_lightning.spec.descriptor import SubsetDescriptor
@@ -15,7 +15,13 @@ from coralord_lightning.stream.mixing import MAX_SOURCES, Stopping
 __all__ = ["EVAL_PARTS", "MAIN", "Asked", "DescriptorLike", "MixtureSource", "PathLike", "Roles", "roles_of"]
 
 PathLike = str | os.PathLike[str]
-DescriptorLike = str | os.PathLike[str] | Mapping[str, Any] | SubsetDescriptor
+
+if TYPE_CHECKING:
+    DescriptorLike = str | os.PathLike[str] | Mapping[str, Any] | SubsetDescriptor
+else:
+    # What LightningCLI reads at run time: with a class in the union it would read a descriptor's file itself and hand
+    # its keys on without the folder that they start from, and with PathLike it would make a text of a mapping.
+    DescriptorLike = Mapping[str, Any] | str
 
 MAIN = "main"
 """The role of the data that `descriptor` names."""
@@ -85,7 +91,7 @@ def roles_of(given: Mapping[str, Any]) -> Roles:
         raise UsageError("descriptor", "names no data", remedy='CoralDataModule("digits.yaml", batch_size=256)')
     asked: dict[str, Asked] = {}
     if descriptor is not None or mixture is None:
-        asked[MAIN] = Asked(descriptor=descriptor, base_dir=given["base_dir"])
+        asked[MAIN] = _main(descriptor, given["base_dir"])
     sources = _sources(mixture, given["base_dir"])
     asked |= {source.role: data for source, data in sources}
     asked |= {part: _asked(given[part], given["base_dir"]) for part in EVAL_PARTS if given[part] is not None}
@@ -95,10 +101,17 @@ def roles_of(given: Mapping[str, Any]) -> Roles:
     )
 
 
+def _main(descriptor: Any, base_dir: PathLike | None) -> Asked:
+    if isinstance(descriptor, SubsetDescriptor):
+        return Asked(descriptor=descriptor, base_dir=base_dir)
+    return _asked(descriptor, base_dir)
+
+
 def _asked(descriptor: Any, base_dir: PathLike | None, pin: PathLike | None = None) -> Asked:
     if isinstance(descriptor, Mapping) and "base_dir" in descriptor:  # where several are given, each may say its own
         rest = {key: value for key, value in descriptor.items() if key != "base_dir"}
-        return Asked(descriptor=rest, base_dir=descriptor["base_dir"], pin=pin)
+        own = descriptor["base_dir"]
+        return Asked(descriptor=rest, base_dir=base_dir if own is None else own, pin=pin)
     return Asked(
         descriptor=descriptor, base_dir=None if isinstance(descriptor, SubsetDescriptor) else base_dir, pin=pin
     )
