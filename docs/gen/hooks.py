@@ -40,6 +40,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
 
 def _measured(path: Path) -> str:
     """A page of results without its title, one level down."""
+    if not path.exists():
+        return f"The figures lie in the repository, `{path.parent.name}/{path.name}`, and not in this archive."
     _, _, text = path.read_text(encoding="utf-8").partition("\n")
     return re.sub(r"^## ", "### ", text, flags=re.MULTILINE).strip()
 
