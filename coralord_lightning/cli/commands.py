@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coralord_lightning.cli import report
+from coralord_lightning.cli.color import paint_for
 from coralord_lightning.cli.output import Output
 from coralord_lightning.cli.progress import progress_for
 from coralord_lightning.errors import ConfigError, UsageError, VersionNotFoundError, nearest
@@ -92,7 +93,9 @@ def status(values: Namespace, output: Output) -> int:
     if output.json:
         output.value([item.to_json() for item in found])
     else:
-        output.text(*report.status_lines(found, values.descriptors, explain=values.explain))
+        output.text(
+            *report.status_lines(found, values.descriptors, explain=values.explain, paint=paint_for(output.out))
+        )
     return STALE if values.exit_code and any(item.state != "fresh" for item in found) else OK
 
 
@@ -143,7 +146,7 @@ def verify(values: Namespace, output: Output) -> int:
     if output.json:
         output.value([item.to_json() for item in found])
     elif found:
-        output.text(*report.verified_lines(found, deep=values.deep))
+        output.text(*report.verified_lines(found, deep=values.deep, paint=paint_for(output.out)))
     else:
         output.note(_NOTHING)
     return OK if all(item.ok for item in found) else INTEGRITY
@@ -219,7 +222,7 @@ def doctor(values: Namespace, output: Output) -> int:
     if output.json:
         output.value([finding.to_json() for finding in findings])
     else:
-        output.text(*report.finding_lines(findings))
+        output.text(*report.finding_lines(findings, paint_for(output.out)))
     return 1 if any(finding.state == "fail" for finding in findings) else OK
 
 

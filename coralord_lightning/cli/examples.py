@@ -14,7 +14,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 
 FIRST = (
-    ("coral describe data.csv -o croissant.json", "say what lies in a file"),
+    ("coral describe data.csv -o data.croissant.json", "say what lies in a file"),
     ("coral build digits.yaml", "make a version of what a descriptor asks for"),
     ("coral status digits.yaml --explain", "what has changed since"),
 )
@@ -22,7 +22,7 @@ FIRST = (
 EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "describe": (
         ("coral describe data.csv", "print what one file holds"),
-        ("coral describe 'parts/*.parquet' -o croissant.json", "write it beside the data"),
+        ("coral describe 'parts/*.parquet' -o parts.croissant.json", "write it beside the data"),
     ),
     "plan": (
         ("coral plan digits.yaml", "rows, bytes to fetch, disk"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 __all__ = ["Output", "count", "duration", "pairs", "size", "table"]
 
+_NARROW = 64
+"""Columns of a terminal below which cells folded to fit could not be read or copied."""
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -39,7 +42,7 @@ class Output:
         """Rows as a table, or as a JSON list of objects."""
         if self.json:
             self.value([dict(zip(names, row, strict=True)) for row in rows])
-        elif self.out.isatty():
+        elif self.out.isatty() and shutil.get_terminal_size().columns >= _NARROW:
             self._rich_table(names, list(rows))
         else:
             self.text(*table(names, list(rows)))

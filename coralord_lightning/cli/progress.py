@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from coralord_lightning.cli.output import Output, count, size
+from coralord_lightning.config.terminal import is_dumb
 from coralord_lightning.workspace.progress import PlainProgress, Silence
 
 if TYPE_CHECKING:
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["RichProgress", "progress_for", "watch_for"]
 
+_NARROW = 64
+"""Columns of a terminal below which a bar has no room beside its words."""
+
 
 def progress_for(output: Output) -> Progress:
     """The progress that suits where messages go."""
     if output.quiet:
         return Silence()
-    if output.err.isatty():
+    if output.err.isatty() and not is_dumb():
         return RichProgress(output.err)
     return PlainProgress(output.err)
 
@@ -71,19 +75,25 @@ class RichProgress:
         if self._bar is not None:
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[amount]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(file=self._err),
-            transient=True,
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            ProgressColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
         )
+        from rich.table import Column
+
+        console = Console(file=self._err)
+        spinner = SpinnerColumn("dots" if console.encoding.startswith("utf") else "line")
+        said = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+        amount, left = TextColumn("{task.fields[amount]}"), (TextColumn("left"), TimeRemainingColumn())
+        columns: tuple[ProgressColumn, ...] = (spinner, said, BarColumn(), amount, TimeElapsedColumn(), *left)
+        if console.width < _NARROW:
+            columns = (spinner, said, TimeElapsedColumn())
+        self._bar = Progress(*columns, console=console, transient=True)
         self._task = self._bar.add_task("", total=None, amount="")
         self._bar.start()
 
@@ -91,7 +101,7 @@ class RichProgress:
 @contextlib.contextmanager
 def watch_for(output: Output) -> Iterator[Watch | None]:
     """A bar over bytes while something is read, on a terminal; nothing elsewhere."""
-    if output.quiet or not output.err.isatty():
+    if output.quiet or not output.err.isatty() or is_dumb():
         yield None
         return
     from rich.console import Console

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from coralord_lightning.cli.color import Paint, plain_paint
 from coralord_lightning.cli.output import cell, count, duration, pairs, size, table
 
 if TYPE_CHECKING:
@@ -144,13 +145,16 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     return [f"{version.name or version.fingerprint[:SHORT]}  {said}", *pairs(values)]
 
 
-def status_lines(found: Sequence[Status], descriptors: Sequence[str], *, explain: bool) -> list[str]:
+def status_lines(
+    found: Sequence[Status], descriptors: Sequence[str], *, explain: bool, paint: Paint = plain_paint
+) -> list[str]:
     """One line a descriptor; with `explain` every change beneath it."""
     lines: list[str] = []
     rows = [(item.name, item.state, item.fingerprint[:SHORT], _why(item, path, explain=explain))
             for item, path in zip(found, descriptors, strict=True)]  # fmt: skip
     for item, line in zip(found, table(("name", "state", "fingerprint", ""), rows)[1:], strict=True):
-        lines.append(line)
+        name, state, rest = line.partition(f"  {item.state} ")  # of a name no blank is a part
+        lines.append(f"{name}  {paint(item.state, item.state)} {rest}" if state else line)
         if explain:
             lines.extend(_change_lines(item.changed))
     return lines
@@ -212,14 +216,15 @@ def version_lines(version: Version) -> list[str]:
     return [version.fingerprint, *pairs(values)]
 
 
-def verified_lines(found: Sequence[Verified], *, deep: bool) -> list[str]:
+def verified_lines(found: Sequence[Verified], *, deep: bool, paint: Paint = plain_paint) -> list[str]:
     """One line a version; of a damaged one, each file with what is wrong and what mends it."""
     lines = []
     for item in found:
         whose = "(unknown)" if item.fingerprint is None else item.fingerprint[:SHORT]
         looked = f"{_number(item.num_files, 'file')}, {size(item.size_bytes)}" + ("" if deep else ", bytes not read")
         said = looked if item.ok else f"{len(item.damaged)} damaged"
-        lines.append(f"{'ok  ' if item.ok else 'FAIL'}  {whose:<{SHORT}}  {said}")
+        state = "ok  " if item.ok else "FAIL"
+        lines.append(f"{paint(state, state)}  {whose:<{SHORT}}  {said}")
         for damage in item.damaged:
             lines.extend(
                 (f"      {cell(damage.path)}", f"        {cell(damage.what)}", f"        try: {damage.remedy}")
@@ -255,12 +260,12 @@ def samples_lines(found: Samples) -> list[str]:
     return table(head, rows)
 
 
-def finding_lines(findings: Sequence[Finding]) -> list[str]:
+def finding_lines(findings: Sequence[Finding], paint: Paint = plain_paint) -> list[str]:
     """One line a finding, its remedy beneath it."""
     lines = []
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
-        lines.append(f"{finding.state:<4}  {finding.what:<{width}}  {finding.text}")
+        lines.append(f"{paint(f'{finding.state:<4}', finding.state)}  {finding.what:<{width}}  {finding.text}")
         for number, line in enumerate(finding.remedy.splitlines()):
             lines.append(f"{'':<4}  {'':<{width}}  {'     ' if number else 'try: '}{line}")
     return lines

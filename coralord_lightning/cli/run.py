@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
 
+from coralord_lightning.cli.color import color_error, paint_for
 from coralord_lightning.cli.output import Output
 from coralord_lightning.cli.parser import parse
 from coralord_lightning.errors import CoralError
@@ -93,7 +94,7 @@ def _report(error: CoralError, output: Output, *, debug: bool) -> int:
     if debug:
         output.error("".join(traceback.format_exception(error)).rstrip())
     else:
-        output.error(str(error))
+        output.error(color_error(str(error), paint_for(output.err)))
     try:
         if output.json:
             output.value({"error": error.to_json()})

@@ -10,6 +10,7 @@ with which only its own `allow_private_hosts` may be private. A profile `[creden
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -135,6 +136,8 @@ def load_config(
             _note_runner(values, layer, str(path))
             values |= layer | {"credentials": values.get("credentials", {}) | layer.get("credentials", {})}
     values |= {name: env[variable] for variable, name in _ENVIRONMENT.items() if env.get(variable)}
+    if env.get("CORAL_JOBS"):
+        values["jobs"] = parse_count(env["CORAL_JOBS"], subject="CORAL_JOBS")
     _note_runner(values, {"runner": env.get("CORAL_RUNNER")}, "CORAL_RUNNER")
     environment = from_environment(env, values.get("credentials", {}))
     values |= environment | {"proxies": values.get("proxies", {}) | environment.get("proxies", {})}
@@ -151,7 +154,7 @@ def config_files(*, project_dir: Path | None = None, environ: Mapping[str, str] 
     env = os.environ if environ is None else environ
     user_dir = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "coralord"
     paths = (_find_project_file(project_dir or Path.cwd()), user_dir / "coral.toml")
-    return [path for path in paths if path is not None and path.is_file()]
+    return [path for path in paths if path is not None and _is_file(path)]
 
 
 def _note_runner(values: dict[str, Any], layer: Mapping[str, Any], origin: str) -> None:
@@ -165,9 +168,27 @@ def _default_home(env: Mapping[str, str]) -> Path:
 
 def _find_project_file(start: Path) -> Path | None:
     for folder in (start.absolute(), *start.absolute().parents):
-        if (folder / "coral.toml").is_file():
+        if _is_file(folder / "coral.toml"):
             return folder / "coral.toml"
     return None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is there.
+
+    Raises:
+        ConfigError: nobody can tell, since its folder may not be looked into.
+    """
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        folder = next((each for each in reversed(path.parents) if not os.access(each, os.X_OK)), path.parent)
+        raise ConfigError(
+            str(path),
+            "cannot be looked for: this user may not enter its folder",
+            facts={"folder": folder},
+            remedy=f"chmod u+x {shlex.quote(str(folder))}, or set XDG_CONFIG_HOME to a folder that may be read",
+        ) from error
 
 
 def _read_file(path: Path, env: Mapping[str, str], *, system: bool) -> dict[str, Any]:

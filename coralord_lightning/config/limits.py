@@ -92,7 +92,8 @@ def parse_count(value: Any, *, subject: str) -> int:
     text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= _MOST:
         expected = f"a whole number from 1 to {_MOST}"
-        raise ConfigError(subject, f"must be {expected}", facts={"got": repr(value)}, remedy=f"{subject} = 2")
+        remedy = f"export {subject}=2" if subject.isupper() else f"{subject} = 2"
+        raise ConfigError(subject, f"must be {expected}", facts={"got": repr(value)}, remedy=remedy)
     return int(text)
 
 
