@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from hub import git_oid
 
@@ -210,10 +210,19 @@ class _Handler(BaseHTTPRequestHandler):
                           "tags": [], "downloads": 0, "likes": 0})  # fmt: skip
 
     def tree(self, _: bytes, name: str, revision: str) -> None:
+        parts = urlsplit(self.path)
         found = self.hub.find(name, revision)
-        folder = unquote(urlsplit(self.path).path).partition(f"/tree/{revision}")[2].strip("/")
-        inside = {} if found is None else found.files
-        listed = [self.entry(path, inside[path]) for path in sorted(inside) if path.startswith(folder)]
+        folder = unquote(parts.path).partition(f"/tree/{revision}")[2].strip("/")
+        prefix = f"{folder}/" if folder else ""
+        listed: list[dict[str, Any]] = []
+        for path, content in sorted(({} if found is None else found.files).items()):
+            first, __, deeper = path.removeprefix(prefix).partition("/")
+            if not path.startswith(prefix):
+                continue
+            is_inside = deeper and parse_qs(parts.query).get("recursive") != ["true"]
+            entry = {"type": "directory", "oid": "0" * 40, "size": 0, "path": prefix + first} if is_inside else None
+            entry = entry or self.entry(path, content)
+            listed += [] if entry in listed else [entry]
         self.answer(200 if listed else 404, listed, {} if listed else {"X-Error-Code": "EntryNotFound"})
 
     def paths_info(self, body: bytes, name: str, revision: str) -> None:

@@ -13,6 +13,7 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 from huggingface_hub.utils._fixes import yaml_dump
 
+from coralord_lightning.share.croissant.said import public
 from coralord_lightning.share.huggingface.licences import hub_licence
 from coralord_lightning.sources.address import public_url
 from coralord_lightning.spec.description import Description
@@ -161,7 +162,7 @@ def _source(item: Mapping[str, Any]) -> str:
 def _rebuild(manifest: Manifest, said: Description) -> list[str]:
     if not said.descriptor:
         return []
-    text = yaml_dump(_public(said.descriptor), sort_keys=False).rstrip()
+    text = yaml_dump(public(said.descriptor), sort_keys=False).rstrip()
     return [
         f"With this descriptor, and what it names beside it:\n\n```yaml\n{text}\n```",
         "```bash\npip install coralord-lightning\ncoral build DESCRIPTOR\n```",
@@ -202,15 +203,6 @@ def _texts(value: Any) -> list[str]:
         known = ("@value", "sc:url", "@id", "sc:name")
         return next((_texts(value[name]) for name in known if name in value and _texts(value[name])), [])
     return [] if value is None else [str(value)]
-
-
-def _public(value: Any) -> Any:
-    """Plain values without the secrets of addresses."""
-    if isinstance(value, Mapping):
-        return {str(key): _public(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_public(item) for item in value]
-    return public_url(value) if isinstance(value, str) and "://" in value else value
 
 
 def _cell(text: str) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
-from coralord_lightning.sources.address import public_url
+from coralord_lightning.share.croissant.said import PREFIXES, carried, provenance
 from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.manifest import Manifest
 
 __all__ = ["croissant_of_export"]
-
-_OWN = {"prov": "http://www.w3.org/ns/prov#", "cl": "https://w3id.org/coralord-lightning/ns#"}
 
 
 def croissant_of_export(
@@ -26,24 +23,26 @@ def croissant_of_export(
         splits: as files are named by.
     """
     out = dict(document) | {"recordSet": _with_splits(document, splits)}
-    out["@context"] = {**document["@context"], **_OWN}
-    said = {} if description is None else {_bare(term): value for term, value in description.metadata.items()}
-    out |= {term: value for term, value in said.items() if term not in document}
-    if description is not None and description.name:
-        out["name"] = description.name.replace("/", "-")
-    out.setdefault("description", f"A dataset built by coralord-lightning: {manifest.num_rows:,} rows.")
-    out.setdefault("datePublished", manifest.created_at[:10])
-    out.setdefault("version", "1.0.0")
-    out["cl:fingerprint"] = manifest.fingerprint
-    out["cl:contentDigest"] = manifest.content_digest
-    if description is not None and description.croissant_name:
-        out |= _derivation(manifest, description)
+    out["@context"] = {**document["@context"], **PREFIXES}
+    if description is not None:
+        out |= {term: value for term, value in carried(description).items() if term not in document}
+        out |= provenance(manifest, description)
+        out["name"] = description.name.replace("/", "-") or out["name"]
         _tell_fields(out["recordSet"], description)
-    return out
+    out.setdefault("description", f"A dataset built by coralord-lightning: {manifest.num_rows:,} rows.")
+    out.setdefault("citeAs", "n/a")
+    return out | {
+        "datePublished": manifest.created_at[:10],
+        "version": "1.0.0",
+        "cl:fingerprint": manifest.fingerprint,
+        "cl:contentDigest": manifest.content_digest,
+    }
 
 
 def _with_splits(document: Mapping[str, Any], splits: Sequence[str]) -> list[dict[str, Any]]:
     """The record set of all rows, with a field for the split that a file's name says, where there are several files."""
+    if len(document["distribution"]) != 1:  # files that look unlike: as where a column has values in one of them only
+        return list(document["recordSet"])
     rows = dict(document["recordSet"][-1])
     guessed = {item["key"]["@id"] for item in document["recordSet"][:-1]}
     fields = [item for item in rows["field"] if item.get("references", {}).get("field", {}).get("@id") not in guessed]
@@ -77,36 +76,9 @@ def _with_splits(document: Mapping[str, Any], splits: Sequence[str]) -> list[dic
     return [listed, rows | {"field": [field, *fields]}]
 
 
-def _derivation(manifest: Manifest, said: Description) -> dict[str, Any]:
-    origin: dict[str, Any] = {
-        "@type": "prov:Entity",
-        "name": said.croissant_name,
-        "cl:recordSet": said.record_set,
-        "cl:croissantSha256": said.croissant_sha256,
-    }
-    if said.croissant_url:
-        origin["@id"] = public_url(said.croissant_url)
-    agent = {
-        "@type": "prov:SoftwareAgent",
-        "name": "coralord-lightning",
-        "softwareVersion": version("coralord-lightning"),
-    }
-    activity = {
-        "@type": "prov:Activity",
-        "prov:endedAtTime": manifest.created_at,
-        "prov:wasAssociatedWith": agent,
-    }
-    return {"prov:wasDerivedFrom": origin, "prov:wasGeneratedBy": activity}
-
-
 def _tell_fields(record_sets: list[dict[str, Any]], said: Description) -> None:
     for record_set in record_sets:
         for field in record_set["field"]:
-            known = said.fields.get(field.get("name", ""))
+            known = said.fields.get(str(field.get("name", "")).rpartition("/")[2])
             if known is not None and known.text:
                 field.setdefault("description", known.text)
-
-
-def _bare(term: str) -> str:
-    """A term as the context of the document has it."""
-    return term.partition(":")[2] if term.startswith(("sc:", "cr:")) else term
