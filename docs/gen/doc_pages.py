@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coralord_lightning import errors
+from coralord_lightning.cli.examples import EXAMPLES, GROUPS
 from coralord_lightning.cli.parser import COMMANDS, Argument, Command
 from coralord_lightning.spec.descriptor.problems import EXPECTED
 from coralord_lightning.spec.descriptor.schema import TEXTS, descriptor_schema
@@ -114,8 +115,10 @@ def cli_page() -> str:
     shared = Command(name="", summary="", resolves=True)
     own = {argument.names for argument in Command(name="", summary="").all_arguments()}
     looking = [argument for argument in shared.all_arguments() if argument.names not in own]
-    lines = [_CLI_HEAD, "| command | what it does |", "|---|---|"]
-    lines += [f"| [`coral {name}`](#{name}) | {command.summary} |" for name, command in COMMANDS.items()]
+    lines = [_CLI_HEAD]
+    for group, names in GROUPS.items():
+        lines += ["", f"**{_sentence(group).rstrip('.')}**", "", "| command | what it does |", "|---|---|"]
+        lines += [f"| [`coral {name}`](#{name}) | {COMMANDS[name].summary} |" for name in names]
     lines += ["", "## Options of every command { #common }", ""]
     lines += [_argument_line(argument) for argument in shared.all_arguments() if argument.names in own]
     lines += ["", "## Options of commands that look at sources { #sources }", ""]
@@ -135,9 +138,8 @@ def _command_lines(command: Command) -> list[str]:
 
 
 def _example_lines(command: Command) -> list[str]:
-    examples = getattr(command, "examples", ())
-    texts = [item if isinstance(item, str) else "    # ".join(map(str, item)) for item in examples]
-    return ["```console", *(f"$ {text}" for text in texts), "```", ""] if texts else []
+    shown = [text for line, meaning in EXAMPLES[command.name] for text in (f"# {meaning}", f"$ {line}")]
+    return ["```console", *shown, "```", ""]
 
 
 def _usage(argument: Argument) -> str:
