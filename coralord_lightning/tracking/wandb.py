@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["tell"]
 
+_MAX_NAME_CHARS = 128
+
 
 def tell(logger: Any, entry: Entry) -> None:
     """Write the entry to a WandbLogger; lineage then leads from the run to the manifest of each version."""
@@ -26,7 +28,7 @@ def tell(logger: Any, entry: Entry) -> None:
 def _artifact(version: Version) -> Any:
     import wandb
 
-    name = re.sub(r"[^A-Za-z0-9._-]", ".", version.name or "pinned")
+    name = re.sub(r"[^A-Za-z0-9._-]", ".", version.name or "pinned")[:_MAX_NAME_CHARS]
     artifact = wandb.Artifact(name, type="dataset", metadata=version.to_json())
     artifact.add_reference(version.manifest_path.absolute().as_uri(), name="manifest.json", checksum=False)
     return artifact
