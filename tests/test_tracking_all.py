@@ -21,7 +21,13 @@ from lit_cloud import LitCloud, lit_cloud
 from toy_runs import THIRD_PARTY_WARNINGS, toy_project
 from wandb_files import records
 
-pytestmark = [*THIRD_PARTY_WARNINGS, pytest.mark.slow]
+pytestmark = [
+    *THIRD_PARTY_WARNINGS,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*noload:DeprecationWarning"),  # MLflow's own use of SQLAlchemy 2.1
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # MLflow leaves its database open
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the same, told late
+]
 
 TESTS = Path(__file__).resolve().parent
 
