@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from coralord_lightning.errors import UsageError
 from coralord_lightning.share.huggingface.card import SplitFiles, card_text
 from coralord_lightning.share.huggingface.features import require_split_names, split_name
-from coralord_lightning.share.huggingface.tables import table_of
+from coralord_lightning.share.huggingface.tables import tables_of
 from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.manifest import Manifest
 
@@ -78,8 +78,8 @@ def _write_split(folder: Path, split: str, paths: Sequence[Path], features: data
             use_content_defined_chunking=True,  # another version shares most of its pages with this one on the hub
             write_page_index=True,
         ) as writer:
-            for path in run:
-                table = table_of(path, features).table.replace_schema_metadata(features.arrow_schema.metadata)
+            for mapped in tables_of(run, features):
+                table = mapped.table.replace_schema_metadata(features.arrow_schema.metadata)
                 memory, rows = memory + table.nbytes, rows + table.num_rows
                 writer.write_table(table, row_group_size=max(1, _GROUP_BYTES * table.num_rows // max(1, table.nbytes)))
     size = sum((folder / file).stat().st_size for file in names)

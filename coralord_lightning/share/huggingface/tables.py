@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from coralord_lightning.share.huggingface.features import INTERVAL, split_name
 from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.manifest import Manifest
 
-__all__ = ["hugging_face_dataset", "iterable", "table_of"]
+__all__ = ["hugging_face_dataset", "iterable", "tables_of"]
 
 _MOST_PIECES = 1024
 
@@ -47,7 +47,7 @@ def hugging_face_dataset(
     """
     if paths:
         folder = _cache_folder(paths[0].parent, manifest, split)
-        table = ConcatenationTable.from_tables([table_of(_linked(path, folder), features) for path in paths])
+        table = ConcatenationTable.from_tables(list(tables_of((_linked(path, folder) for path in paths), features)))
     else:
         table = InMemoryTable(features.arrow_schema.empty_table())
     info = datasets.DatasetInfo(features=features, dataset_name=None if description is None else description.name)
@@ -71,19 +71,23 @@ def _fingerprint_of(manifest: Manifest, split: str, features: datasets.Features)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def table_of(path: Path, features: datasets.Features) -> MemoryMappedTable:
-    """One shard by its path, in the types of its features."""
-    mapped: MemoryMappedTable = MemoryMappedTable.from_file(str(path))
-    if any(_has_no_word(kind) for kind in mapped.schema.types):
-        mapped = _PlainTable(_plain_table(mapped.table), str(path))
-    schema = features.arrow_schema
-    if mapped.schema.types == schema.types:
-        return mapped
-    # Columns that are kept as we do are cast to plain values: to cast to a ClassLabel reads every number of it.
-    alike = [item for item in schema if item.type == mapped.schema.field(item.name).type]
-    plain = datasets.Features.from_arrow_schema(pa.schema(alike))
-    wanted = {name: plain.get(name, feature) for name, feature in features.items()}
-    return mapped.cast(datasets.Features(wanted).arrow_schema)
+def tables_of(paths: Iterable[Path], features: datasets.Features) -> Iterator[MemoryMappedTable]:
+    """Shards of one schema by their paths, in the types of their features."""
+    schema: pa.Schema | None = None
+    for path in paths:
+        mapped: MemoryMappedTable = MemoryMappedTable.from_file(str(path))
+        if any(_has_no_word(kind) for kind in mapped.schema.types):
+            mapped = _PlainTable(_plain_table(mapped.table), str(path))
+        schema = schema or _cast_schema(mapped.schema, features)
+        yield mapped if mapped.schema.types == schema.types else mapped.cast(schema)
+
+
+def _cast_schema(schema: pa.Schema, features: datasets.Features) -> pa.Schema:
+    """What shards are cast to: plain values where they are kept as we do: a cast to a ClassLabel reads its numbers."""
+    wanted = features.arrow_schema
+    alike = pa.schema([item for item in wanted if item.type == schema.field(item.name).type])
+    plain = datasets.Features.from_arrow_schema(alike)
+    return datasets.Features({name: plain.get(name, feature) for name, feature in features.items()}).arrow_schema
 
 
 def _cache_folder(home: Path, manifest: Manifest, split: str) -> Path:
