@@ -65,9 +65,9 @@ def require_columns(columns: Iterable[Column]) -> None:
 def _problem(column: Column) -> tuple[str, str] | None:
     if not column.name or column.name != (column.name.rpartition("/")[2]) or re.search(r"[\n\r\t]", column.name):
         return "a name with / or a line end", "one without / in its name"
-    kind = parse_type(column.type)
-    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        kind = kind.value_type
+    shape, kind = _dimensions(parse_type(column.type))
+    if pa.types.is_struct(kind) and any(size != -1 for size in (*column.shape, *shape)):
+        return "structs in lists of a fixed size", "lists of any size"
     return _problem_of(kind)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from coralord_lightning.sources.address import public_url
 from coralord_lightning.spec.description import Description
+from coralord_lightning.spec.infer import CONTEXT
 from coralord_lightning.spec.manifest import Manifest
 
 __all__ = ["PREFIXES", "carried", "provenance", "public"]
@@ -35,13 +36,15 @@ _OTHERS = frozenset(
 """What is true of the parent and not of a subset."""
 _ORIGINS = frozenset({"prov:wasDerivedFrom", "prov:wasGeneratedBy"})
 """The parent's own: they go with it."""
+_SINGLE = frozenset({"sc:description", "sc:url", "cr:citeAs"})
+"""Terms that have one value for mlcroissant."""
 _MOST_SOURCES = 1000
 
 
 def carried(description: Description) -> dict[str, Json]:
     """Licence, usage, RAI, citation, creators, keywords: what holds of the parent's rows holds of these."""
     return {
-        _unfolded(term): _clean(value, term)
+        _unfolded(term): _one(_clean(value, term)) if term in _SINGLE else _clean(value, term)
         for term, value in description.metadata.items()
         if term not in _OTHERS and term not in _ORIGINS and not term.startswith(("@", *(f"{PREFIXES['cl']}",)))
     }
@@ -142,8 +145,9 @@ def _sources(manifest: Manifest) -> list[dict[str, Json]]:
 
 def _unfolded(term: str) -> str:
     """A folded term as our context spells it."""
-    if term.startswith("sc:"):
-        return term.removeprefix("sc:")
+    bare = term.partition(":")[2]
+    if term.startswith("sc:") or (term.startswith("cr:") and CONTEXT.get(bare) == term):
+        return bare
     return next((f"{name}:{term[len(iri) :]}" for name, iri in PREFIXES.items() if term.startswith(iri)), term)
 
 
@@ -159,6 +163,19 @@ def _clean(value: Json, term: str) -> Json:
     if term.rpartition(":")[2] in ("name", "description") and not any(key.startswith("@") for key in value):
         return value.get("en") or next(iter(value.values()), "")
     return {key: _types(item) if key in ("@type", "type") else _clean(item, key) for key, item in value.items()}
+
+
+def _one(value: Json) -> Json:
+    """One text of several: in one language, or one after another."""
+    if isinstance(value, Mapping):
+        texts = [item for item in (value.get("@value"), value.get("en"), *value.values()) if isinstance(item, str)]
+        return texts[0] if texts else "n/a"
+    if not isinstance(value, list):
+        return value
+    known = {item.get("@language"): item.get("@value") for item in value if isinstance(item, Mapping)}
+    if known:
+        return _one(known.get("en") or next(iter(known.values())) or "n/a")
+    return "; ".join(str(item) for item in value)
 
 
 def _types(value: Json) -> Json:

@@ -58,10 +58,8 @@ def read_types(node: Node, problems: list[str], *, is_known: bool) -> Types:
         return Types(dtype="float", inner_shape=(4,))
     if media is not None and "sc:GeoShape" not in types:
         return Types(dtype="bytes", media=media, is_split=is_split)
-    if _BYTES in types:
-        return Types(dtype="bytes", is_split=is_split)
-    if len(known) == 1:
-        return Types(dtype=known[0], is_split=is_split)
+    if _BYTES in types or len(known) == 1:
+        return Types(dtype="bytes" if _BYTES in types else known[0], is_split=is_split)
     if known == ["float", "integer"]:
         return Types(dtype="float", is_split=is_split)  # every whole number is a float, and not the other way round
     if (is_split and not types[1:]) or (media is not None and not known):

@@ -30,7 +30,7 @@ __all__ = [
 
 
 def parse_descriptor(text: str, *, origin: str, base_dir: Path) -> SubsetDescriptor:
-    """Read a descriptor from YAML.
+    """Read a descriptor from YAML, or from the Croissant JSON-LD that says the same.
 
     Args:
         origin: the file's name, for messages.
@@ -40,8 +40,11 @@ def parse_descriptor(text: str, *, origin: str, base_dir: Path) -> SubsetDescrip
         DescriptorValueError: a key is unknown, missing or has a value of the wrong kind.
         NotYetSupportedError: a key whose machinery is not in this release.
     """
+    from coralord_lightning.spec.descriptor.jsonld import is_json, read_jsonld
     from coralord_lightning.spec.descriptor.reader import read_yaml
 
+    if is_json(text):
+        return descriptor_from_mapping(read_jsonld(text, origin=origin), origin=origin, base_dir=base_dir)
     read = read_yaml(text, origin=origin)
     return SubsetDescriptor.load(read.values, Provenance(origin=origin, base_dir=base_dir, lines=read.lines))
 
