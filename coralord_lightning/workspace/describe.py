@@ -26,7 +26,7 @@ from coralord_lightning.spec.infer import ObservedColumn, ObservedFile, infer
 from coralord_lightning.spec.plan import LocalFile
 from coralord_lightning.spec.selection import FileSet
 
-__all__ = ["Described", "croissant_of", "describe", "validate", "write"]
+__all__ = ["Described", "croissant_of", "describe", "describe_descriptor", "validate", "write"]
 
 _VERSION = 1
 """Goes up when the same file would be seen otherwise."""
@@ -80,7 +80,7 @@ def croissant_of(patterns: Sequence[str], base_dir: Path, *, sources: Sources, n
 
 
 def describe(path: Path, *, beside: Path | None, sources: Sources) -> Described:
-    """Describe a file, or the files of a folder.
+    """Describe a file, or the files of a folder; of a descriptor, what it says.
 
     Args:
         path: may have wildcards.
@@ -91,6 +91,8 @@ def describe(path: Path, *, beside: Path | None, sources: Sources) -> Described:
     """
     if not path.exists() and not _WILD.search(str(path)):
         raise _nothing_there(path)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return describe_descriptor(path, target=None if beside is None else beside / path.name)
     folder, pattern = _folder_and_pattern(path)
     base = (beside or folder).absolute()
     inside = Path(os.path.relpath(os.path.realpath(folder), os.path.realpath(base)))
@@ -240,3 +242,30 @@ def _no_data(path: Path, skipped: Sequence[str]) -> SourceMissingError:
         facts={"there": ", ".join(skipped[:8]), "endings": ", ".join(SUFFIXES)},
         remedy="coral describe FOLDER   # of Parquet, CSV, JSON lines, or pictures by class",
     )
+
+
+def describe_descriptor(path: Path, *, target: Path | None) -> Described:
+    """A descriptor as Croissant JSON-LD, with the parent's description where that lies here.
+
+    Raises:
+        UsageError: it would be written to another folder, where its relative paths mean something else.
+        DescriptorError: it is none.
+    """
+    from coralord_lightning.spec.descriptor import parse_descriptor
+    from coralord_lightning.spec.descriptor.jsonld import descriptor_document
+
+    folder = path.absolute().parent
+    if target is not None and target.absolute().parent != folder:
+        raise UsageError(
+            "coral describe",
+            "a descriptor's paths start from its own folder",
+            facts={"descriptor": path, "folder": target.absolute().parent},
+            remedy=f"coral describe {path} -o {folder / target.name}",
+        )
+    asked = parse_descriptor(path.read_text(encoding="utf-8-sig"), origin=str(path), base_dir=folder)
+    parent: Any = None
+    if asked.croissant is not None and "://" not in asked.croissant:
+        with contextlib.suppress(OSError, ValueError):  # what builds will say what is wrong with it
+            parent = json.loads((folder / asked.croissant).read_text(encoding="utf-8-sig"))
+    document = descriptor_document(asked, parent if isinstance(parent, dict) else None)
+    return Described(document=document, files=(), notes=(), skipped=())

@@ -1,0 +1,66 @@
+"""A version as a Croissant dataset: valid for mlcroissant, the same records there, the same content here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from croissant_loads import loads, plain
+from test_official_examples import FILTERS, WITH_DATA
+
+import official
+from command_line import Digits, coral, coral_json
+from coralord_lightning import load
+
+BUILT = [example for example in WITH_DATA if Path(example.output).parent.name == "output"]
+
+
+def exported(descriptor: Any, base: Path, folder: Path) -> dict[str, Any]:
+    """What was built, after it was exported to `out`."""
+    data = load(descriptor, base_dir=base, home=folder / "home")
+    coral_json("export", "croissant", data.version.fingerprint, folder / "out", "--home", folder / "home")
+    return data.version.to_json()
+
+
+def check(folder: Path, digest: str, *, times: int) -> None:
+    document = json.loads((folder / "out" / "croissant.json").read_text())
+    record_set = document["recordSet"][-1]
+    found = loads(folder / "out" / "croissant.json", record_set["@id"], times=times)
+    assert [(item["errors"], item["warnings"]) for item in found] == [([], [])] * times
+    again = load(folder / "out" / "dataset.yaml", home=folder / "again")
+    assert again.version.content_digest == digest
+    split = record_set["field"][-1]["@id"].rpartition("/")[2]
+    ours = [
+        plain({**row, split: name}) for name in sorted(again.version.splits) for row in again.table(name).to_pylist()
+    ]
+    assert found[0]["records"] == ours
+
+
+def test_the_digits_are_valid_in_25_loads_and_come_back_the_same(tmp_path):
+    digits = Digits.copy_to(tmp_path / "digits")
+    built = exported(digits.descriptor, digits.folder, tmp_path)
+    check(tmp_path, built["content_digest"], times=25)
+    document = json.loads((tmp_path / "out" / "croissant.json").read_text())
+    assert document["cl:fingerprint"] == built["fingerprint"]
+    assert document["prov:wasGeneratedBy"]["cl:pipeline"]["cl:entrypoint"] == "pipeline.py:scale"
+    assert document["license"] == json.loads((digits.folder / "croissant.json").read_text())["license"]
+
+
+@pytest.mark.parametrize("example", BUILT, ids=str)
+def test_an_official_example_comes_back_the_same(example, tmp_path):
+    path = official.folder() / example.file
+    asked = {"name": "official", "croissant": path.name, "record_set": example.record_set}
+    built = exported(asked | {"where": FILTERS.get(example.file)}, path.parent, tmp_path)
+    check(tmp_path, built["content_digest"], times=1)
+
+
+def test_a_descriptor_is_written_as_json_ld_and_builds_the_same_version(tmp_path):
+    digits = Digits.copy_to(tmp_path / "digits")
+    target = digits.folder / "digits.jsonld"
+    code, _, err = coral("describe", digits.descriptor, "-o", target, "--validate", "--home", tmp_path / "home")
+    assert code == 0, err
+    first = coral_json("build", digits.descriptor, "--home", tmp_path / "home")
+    second = coral_json("build", target, "--home", tmp_path / "home")
+    assert (second["fingerprint"], second["built"]) == (first["fingerprint"], False)
