@@ -42,7 +42,7 @@ def write_files(folder: Path, manifest: Manifest, shards: Mapping[str, Path]) ->
     Raises:
         ShardMissingError: one cannot be read.
     """
-    written = []
+    written: list[ParquetFile] = []
     for split in sorted(manifest.splits):
         for number, part in enumerate(manifest.splits[split]):
             if part.num_rows:
