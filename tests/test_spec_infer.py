@@ -144,7 +144,7 @@ def test_splits_are_read_off_names_that_say_them(paths, values):
     rule = table_split(sorted(paths))
     assert (rule.values if rule else None) == values
     if rule is not None:
-        assert {re.search(rule.regex, path)[1] for path in paths} == set(values)
+        assert {re.match(rule.regex, path)[1] for path in paths} == set(values)
 
 
 def test_a_split_of_tables_is_a_field_that_refers_to_its_enumeration():
@@ -184,7 +184,7 @@ def test_pictures_have_the_class_and_split_that_their_folders_say(paths, found, 
 def test_the_split_of_pictures_stands_in_one_level_of_folders():
     rule = image_split(["in/train/test/1.png", "in/val/cats/1.png"])
     assert rule.values == ("train", "val")
-    assert [re.search(rule.regex, path)[1] for path in ("in/train/test/1.png", "in/val/cats/1.png")] == ["train", "val"]
+    assert [re.match(rule.regex, path)[1] for path in ("in/train/test/1.png", "in/val/cats/1.png")] == ["train", "val"]
     assert image_split(["train/1.png", "cats/1.png"]) is None
 
 

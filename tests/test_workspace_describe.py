@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -288,3 +289,17 @@ def test_a_hit_on_plain_files_opens_none_of_them(tmp_path, home):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["built"] is False
     assert not {"duckdb", "pyarrow", "torch", "pandas", "mlcroissant"} & set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_the_splits_of_the_hub_s_layout_are_those_of_its_files(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for split, rows in (("train", 3), ("validation", 2)):
+        pq.write_table(pa.table({"x": list(range(rows))}), data / f"{split}-00000-of-00001.parquet")
+    asked = {
+        "name": "hub",
+        "files": "data/*.parquet",
+        "fields": ["x"],
+        "splits": {"train": {"source": "train"}, "val": {"source": "validation"}},
+    }
+    assert load(asked, base_dir=tmp_path, home=tmp_path / "home").version.splits == {"train": 3, "val": 2}

@@ -54,7 +54,8 @@ def table_split(paths: Sequence[str]) -> SplitRule | None:
     if len(paths) < 2 or not all(found):
         return None
     values = _ordered(match[1] for match in found if match is not None)
-    return SplitRule(regex=f"(?:^|[/._-])({'|'.join(values)})[/._-]", values=values)
+    # readers of Croissant match at the start; the end is for mlcroissant, which applies it to what it found once more
+    return SplitRule(regex=f"(?:.*?[/._-])?({'|'.join(values)})(?:[/._-]|$)", values=values)
 
 
 def image_split(paths: Sequence[str]) -> SplitRule | None:
@@ -64,7 +65,7 @@ def image_split(paths: Sequence[str]) -> SplitRule | None:
         values = _ordered(parts[level] for parts in folders)
         if all(value.lower() in _SPLITS for value in values):
             below = len(folders[0]) - level
-            regex = f"(?:^|/)({'|'.join(values)}){'/[^/]+' * below}$"
+            regex = f"(?:.*/)?({'|'.join(values)})(?:{'/[^/]+' * below})?$"
             return SplitRule(regex=regex, values=values, is_parent=below == 1)
     return None
 
