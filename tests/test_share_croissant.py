@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from croissant_loads import loads, plain
+from PIL import Image
 from test_official_examples import FILTERS, WITH_DATA
 
 import official
@@ -32,8 +34,15 @@ def check(folder: Path, digest: str, *, times: int) -> None:
     again = load(folder / "out" / "dataset.yaml", home=folder / "again")
     assert again.version.content_digest == digest
     split = record_set["field"][-1]["@id"].rpartition("/")[2]
+    pictures = {
+        item["name"].rpartition("/")[2] for item in record_set["field"] if item.get("dataType") == "sc:ImageObject"
+    }
+    rows = [{**row, split: name} for name in sorted(again.version.splits) for row in again.table(name).to_pylist()]
     ours = [
-        plain({**row, split: name}) for name in sorted(again.version.splits) for row in again.table(name).to_pylist()
+        plain(
+            {key: Image.open(io.BytesIO(value)) if key in pictures and value else value for key, value in row.items()}
+        )
+        for row in rows
     ]
     assert found[0]["records"] == ours
 
