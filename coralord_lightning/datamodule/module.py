@@ -55,8 +55,9 @@ class CoralDataModule(LightningDataModule):
     (with `base_dir` in it, where it has one of its own), a DictConfig or a SubsetDescriptor.
 
     Args:
-        descriptor: what to train on (split `train`), and to validate, test and predict on (splits of those names). None
-            where `mixture` is given: then nothing but `val`, `test` and `predict` say what to evaluate on.
+        descriptor: the path of a descriptor, or its keys as a mapping: what to train on (split `train`), and to
+            validate, test and predict on (splits of those names). None where `mixture` is given: then nothing but
+            `val`, `test` and `predict` say what to evaluate on.
         batch_size: rows in a batch of one rank.
         global_batch_size: rows in a step over all ranks, instead of `batch_size`; a multiple of the world size.
         eval_batch_size: rows in a batch of one rank in validation, test and prediction; default: as in training.
@@ -69,7 +70,9 @@ class CoralDataModule(LightningDataModule):
         transform: called with each batch, a dict; or {"train": f, "val": g, …}.
         collate: lists of different lengths: "pad", "offsets" or "rows"; or a function of a list of rows.
         batch_as: field names; batches are tuples in that order instead of dicts.
-        val: other data for validation: its split `val`, else its only split; likewise `test` and `predict`.
+        val: other data for validation, a descriptor too: its split `val`, else its only split.
+        test: other data for testing: its split `test`, else its only split.
+        predict: other data for prediction: its split `predict`, else its only split.
         mixture: {name: {weight: 0.7, descriptor: …, split: …, pin: …}, …}: training rows are drawn from these sources,
             in proportion to their weights (above 0, of any sum). `name` is the descriptor's path unless `descriptor` is
             given; `split` is `train`, else the only one, by default. `descriptor` then gives `val`, `test` and
@@ -83,8 +86,8 @@ class CoralDataModule(LightningDataModule):
             leaving them out.
         resume_batch: "rebatch": a run may resume inside an epoch with global batches of another size; no row of the
             epoch is repeated or lost.
-        checkpoint_code: later.
-        base_dir: what relative paths in a mapping are relative to.
+        checkpoint_code: not in this release yet; leave it out.
+        base_dir: the folder that relative paths in a mapping start from; default: the current one.
         home: the store directory; default: CORAL_HOME, `coral.toml`, `~/.cache/coralord`.
         pin: a fingerprint, or a prefix of one: this version of `descriptor` and no other, whatever it says; or a
             checkpoint: the versions of that run, of all its data.
