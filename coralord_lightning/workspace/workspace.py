@@ -128,8 +128,7 @@ class Workspace:
                     )
                     self._check(planned.job, manifest, tools)
             require_content(planned, manifest.content_digest)
-            if self.environment is None:  # a try takes no name, and moves no lock
-                self._bind(planned, manifest, tolerant=built is None)
+            self._bind(planned, manifest, tolerant=built is None)
             if lock and self.environment is None:
                 write_entry(planned, manifest.content_digest, move=False)
             return Outcome(
@@ -318,8 +317,8 @@ class Workspace:
         name = planned.job.name
         try:
             self.store.describe(manifest.fingerprint, planned.description)
-            if self.store.latest_pin(name) == manifest.fingerprint:
-                return
+            if self.environment is not None or self.store.latest_pin(name) == manifest.fingerprint:
+                return  # a try takes no name
             self.store.pin(name, manifest.fingerprint, origin=planned.descriptor.origin)
             self.store.sync_catalog()
         except StoreError:
