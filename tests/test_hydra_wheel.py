@@ -72,3 +72,37 @@ def test_a_misspelt_field_or_key_fails_with_its_remedy(installed):
     done = _shell(installed, "python -W ignore examples/hydra/train.py paths.log_dir=$PWD/no subset.wher=x")
     assert done.returncode != 0
     assert "Key 'wher' not in 'Subset (keys: name," in done.stderr
+
+
+QUIET = "--trainer.max_epochs 1 --trainer.enable_progress_bar false --trainer.default_root_dir logs"
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["train.py fit --config digits.yaml", "-m coralord_lightning.lightning_cli fit --config any_model.yaml"],
+    ids=["own script", "module"],
+)
+def test_lightning_cli_takes_a_subset_from_the_shell(installed, program):
+    pytest.importorskip("jsonargparse", reason="jsonargparse is not installed")
+    command = f"cd examples/lightning_cli && python -W ignore {program} {QUIET} --data.descriptor.where 'label < 5'"
+    done = _shell(installed, f"rm -rf examples/lightning_cli/logs && {command}")
+    assert done.returncode == 0, done.stderr
+    (logged,) = (installed / "examples" / "lightning_cli" / "logs").rglob("hparams.yaml")
+    assert "num_rows: 901" in logged.read_text()
+    failed = _shell(installed, command.replace("label <", "lable <"))
+    assert failed.returncode == 1
+    assert 'try:      where: "label < 5"' in failed.stderr
+
+
+@pytest.mark.parametrize(("where", "rows"), [("label < 5", 901), ("lable < 5", None)])
+def test_a_plain_trainer_takes_a_subset_from_the_shell(installed, where, rows):
+    edit = f"sed 's/^record_set: digits$/where: {where}/' digits.yaml > low.yaml"
+    done = _shell(installed, f"cd examples/digits && {edit} && python -W ignore train.py low.yaml --epochs 1")
+    if rows is None:
+        assert done.returncode == 1
+        assert 'try:      where: "label < 5"' in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    known = {version["fingerprint"]: version for version in json.loads(_shell(installed, "coral list --json").stdout)}
+    (trained,) = (line.split()[-1] for line in done.stdout.splitlines() if line.startswith("data version"))
+    assert known[trained]["num_rows"] == rows
