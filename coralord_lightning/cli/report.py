@@ -112,6 +112,9 @@ def described_json(found: Described, warnings: Sequence[str], target: Path | Non
 
 def described_notes(found: Described, warnings: Sequence[str], target: Path | None) -> list[str]:
     """What `coral describe` looked at, what it left out, and what to do next."""
+    if "recordSet" not in found.document or not found.files:  # a descriptor
+        wrote = [] if target is None else [f"coral: wrote {target}; every command that takes a descriptor takes it"]
+        return [*(f"mlcroissant: {warning}" for warning in warnings), *wrote]
     rows = f", {_number(found.num_rows, 'row')}" if found.num_rows is not None else ""
     lines = [f"coral: described {_number(len(found.files), 'file')}{rows}; CSV and JSON lines were read to the end"]
     lines += [f"coral: {note}" for note in found.notes]

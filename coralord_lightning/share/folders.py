@@ -1,7 +1,8 @@
 """Owns how an exported folder appears: whole or not at all, and never over what others wrote. Knows no format.
 
 A folder is written beside its place and renamed into it. `coral-export.json` in it names every file that we wrote:
-a folder that holds just those is an earlier export, and may be replaced.
+a folder that holds just those is an earlier export, and may be replaced. A `coral.lock` that a build inside it wrote is
+no work of the user's, and goes with it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coralord_lightning.errors import StoreError, UsageError
+from coralord_lightning.errors import ConfigError, StoreError, UsageError
+from coralord_lightning.spec.lock import parse_lock
 
 __all__ = ["MARKER", "Place", "list_files", "publish_folder", "write_marker"]
 
 MARKER = "coral-export.json"
+_LOCK = "coral.lock"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,8 +46,8 @@ class Place:
 def publish_folder(folder: Path, about: Mapping[str, Any], *, force: bool = False) -> Iterator[Place]:
     """A new folder to write to; it takes the place of `folder` when the context ends well, and is gone if it does not.
 
-    What lies there already is replaced if it is an earlier export. With `force` anything else is renamed to
-    `<name>.before` first.
+    What lies there already is replaced if it is an earlier export, also with the `coral.lock` of a build inside it.
+    With `force` anything else is renamed to `<name>.before` first.
 
     Args:
         about: what the marker says beside the files: primitives.
@@ -105,7 +108,7 @@ def _require_place(folder: Path, *, force: bool) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it holds nothing but what an export wrote."""
+    """Whether it holds nothing but what an export wrote, and the lock of what was built out of it."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     found = list_files(folder)
@@ -115,7 +118,17 @@ def _is_ours(folder: Path) -> bool:
         known = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return set(found) <= {*known, MARKER}
+    rest = set(found) - {*known, MARKER}
+    return not rest or (rest == {_LOCK} and _is_lock(folder / _LOCK))
+
+
+def _is_lock(path: Path) -> bool:
+    """Whether a build wrote it: a lock that pins nothing outside the folder, so that nothing is lost with it."""
+    try:
+        entries = parse_lock(path.read_text(encoding="utf-8"), str(path)).entries.values()
+    except (OSError, ValueError, ConfigError):
+        return False
+    return all(entry.image is None and entry.croissant is None and not entry.sources for entry in entries)
 
 
 def _put(temp: Path, folder: Path, *, force: bool) -> Path | None:

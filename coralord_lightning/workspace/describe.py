@@ -22,6 +22,7 @@ from coralord_lightning.builder.observe import SUFFIXES, format_of, observe
 from coralord_lightning.errors import CroissantError, SourceFormatError, SourceMissingError, UsageError, nearest
 from coralord_lightning.sources import FetchedText, Sources
 from coralord_lightning.sources.hashes import replace_file
+from coralord_lightning.spec.descriptor import SubsetDescriptor
 from coralord_lightning.spec.infer import ObservedColumn, ObservedFile, infer
 from coralord_lightning.spec.plan import LocalFile
 from coralord_lightning.spec.selection import FileSet
@@ -248,11 +249,13 @@ def describe_descriptor(path: Path, *, target: Path | None) -> Described:
     """A descriptor as Croissant JSON-LD, with the parent's description where that lies here.
 
     Raises:
-        UsageError: it would be written to another folder, where its relative paths mean something else.
-        DescriptorError: it is none.
+        UsageError: it would be written to another folder, where its relative paths mean something else; or it holds
+            an address with a secret.
+        DescriptorError: it is none, or cannot be read.
     """
-    from coralord_lightning.spec.descriptor import parse_descriptor
+    from coralord_lightning.share.croissant.said import public
     from coralord_lightning.spec.descriptor.jsonld import descriptor_document
+    from coralord_lightning.workspace.planning import read_descriptor
 
     folder = path.absolute().parent
     if target is not None and target.absolute().parent != folder:
@@ -262,10 +265,29 @@ def describe_descriptor(path: Path, *, target: Path | None) -> Described:
             facts={"descriptor": path, "folder": target.absolute().parent},
             remedy=f"coral describe {path} -o {folder / target.name}",
         )
-    asked = parse_descriptor(path.read_text(encoding="utf-8-sig"), origin=str(path), base_dir=folder)
+    asked = read_descriptor(path)
+    _require_no_secret(asked)
     parent: Any = None
     if asked.croissant is not None and "://" not in asked.croissant:
-        with contextlib.suppress(OSError, ValueError):  # what builds will say what is wrong with it
-            parent = json.loads((folder / asked.croissant).read_text(encoding="utf-8-sig"))
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # what builds will say what is wrong with it
+            parent = public(json.loads((folder / asked.croissant).read_text(encoding="utf-8-sig")))
     document = descriptor_document(asked, parent if isinstance(parent, dict) else None)
     return Described(document=document, files=(), notes=(), skipped=())
+
+
+def _require_no_secret(asked: SubsetDescriptor) -> None:
+    """Refuse a key whose address holds a password or a token: what is written is to be given away."""
+    from coralord_lightning.share.croissant.said import public
+    from coralord_lightning.spec.descriptor.jsonld import descriptor_keys
+
+    for key, value in descriptor_keys(asked).items():
+        clean = public(value)
+        if clean == value:
+            continue
+        shown = clean if isinstance(clean, str) else "the address without it"
+        raise UsageError(
+            asked.key_line(key),
+            f"holds an address with a secret under '{key}'; JSON-LD is written to be given away",
+            facts={"without": shown},
+            remedy=f'{key}: {shown}     # the secret stands in coral.toml, under [credentials."https://HOST"]',
+        )

@@ -10,6 +10,14 @@ from typing import Any
 import pyarrow as pa
 
 from coralord_lightning.errors import UsageError
+from coralord_lightning.share.croissant.instead import (
+    DATA_TYPES,
+    dimensions,
+    expression,
+    has_name_with,
+    is_too_deep,
+    sayable,
+)
 from coralord_lightning.spec.columns import parse_type
 from coralord_lightning.spec.description import FieldDescription
 from coralord_lightning.spec.infer_names import Names, slug
@@ -21,27 +29,10 @@ Json = Any
 
 BYTES = "cl:Bytes"
 """Bytes that are no picture and no sound: Croissant has no word for them, mlcroissant passes them through as text."""
-_TYPES: Mapping[pa.DataType, str] = {
-    pa.bool_(): "sc:Boolean",
-    pa.int8(): "cr:Int8", pa.int16(): "cr:Int16", pa.int32(): "cr:Int32", pa.int64(): "cr:Int64",
-    pa.uint8(): "cr:UInt8", pa.uint16(): "cr:UInt16", pa.uint32(): "cr:UInt32", pa.uint64(): "cr:UInt64",
-    pa.float16(): "cr:Float16", pa.float32(): "cr:Float32", pa.float64(): "cr:Float64",
-    pa.string(): "sc:Text", pa.date32(): "sc:Date", pa.time64("us"): "sc:Time", pa.time64("ns"): "sc:Time",
-    pa.timestamp("us"): "sc:DateTime", pa.timestamp("ns"): "sc:DateTime",
-}  # fmt: skip
+_NO_NAME = re.compile(r"[/\n\r\t]")
+_NO_STEP = re.compile(r"[/\n\r\t\"\\]")
+"""What no name in a struct has: a JSON path could not say it to every reader."""
 _MEDIA = {"image": "sc:ImageObject", "audio": "sc:AudioObject", "video": "sc:VideoObject"}
-_INSTEAD: tuple[tuple[str, str], ...] = (
-    (r"timestamp\[.*tz=", "timestamp in UTC without a zone: column.cast(pa.timestamp('us', 'UTC')).cast('int64')"),
-    (r"timestamp\[", "timestamp of microseconds: column.cast(pa.timestamp('us'))"),
-    (r"date64", "date32: column.cast(pa.date32())"),
-    (r"time32", "time of microseconds: column.cast(pa.time64('us'))"),
-    (r"duration", "int64: column.cast(pa.int64())"),
-    (r"decimal", "text, exactly: column.cast(pa.string()); or float64"),
-    (r"fixed_size_binary", "binary: column.cast(pa.binary())"),
-    (r"map<", "a list of structs"),
-    (r"month_day_nano", "a struct of three integers"),
-    (r"null", "a type of its own: column.cast(pa.string())"),
-)
 
 
 def require_columns(columns: Iterable[Column]) -> None:
@@ -56,36 +47,38 @@ def require_columns(columns: Iterable[Column]) -> None:
     name, (_, remedy) = next(iter(problems.items()))
     raise UsageError(
         name,
-        "cannot be said in Croissant so that it reads back the same",
+        "cannot be said in Croissant so that it reads back the same, here and in mlcroissant",
         facts={item: why for item, (why, _) in problems.items()},
-        remedy=f"return '{name}' from the pipeline as {remedy}; or coral export hf FP DIR",
+        remedy=f"{remedy}     # what the pipeline returns for it; or coral export hf FP DIR",
     )
 
 
 def _problem(column: Column) -> tuple[str, str] | None:
-    if not column.name or column.name != (column.name.rpartition("/")[2]) or re.search(r"[\n\r\t]", column.name):
-        return "a name with / or a line end", "one without / in its name"
-    shape, kind = _dimensions(parse_type(column.type))
-    if pa.types.is_struct(kind) and any(size != -1 for size in (*column.shape, *shape)):
-        return "structs in lists of a fixed size", "lists of any size"
-    return _problem_of(kind)
-
-
-def _problem_of(kind: pa.DataType) -> tuple[str, str] | None:
-    if pa.types.is_struct(kind):
-        if not kind.num_fields:
-            return "a struct without fields", "a struct with a field"
-        inside = [_problem(Column(name=item.name, type=_spelled(item.type))) for item in kind]
-        return next((found for found in inside if found is not None), None)
-    if kind in _TYPES or kind == pa.binary():
+    """What is wrong with a column, and the Python of another one."""
+    name, kind = column.name, _whole_type(column)
+    if not name or _NO_NAME.search(name):
+        plain = re.sub(r"[^\w.-]", "_", name) or "unnamed"
+        return "a name with / or a line end, or none", f"batch.rename_columns({{{name!r}: {plain!r}}})[{plain!r}]"
+    instead = sayable(kind)
+    if instead is None:
+        return f"{kind}: a struct without fields", f"batch.drop_columns([{name!r}])"
+    nested = is_too_deep(instead)
+    if nested or has_name_with(_NO_STEP, instead):
+        rows = f"None if row is None else json.dumps(row, default=str) for row in batch[{name!r}].to_pylist()"
+        what = "a struct in a struct, or in lists of lists" if nested else "a name in it that is no name in a path"
+        return f"{kind}: {what}", f"pa.array([{rows}], pa.string())"
+    if instead == kind:
         return None
-    return str(kind), next((what for pattern, what in _INSTEAD if re.match(pattern, str(kind))), "another type")
+    if "month_day_nano" in str(kind):
+        return str(kind), f"pa.array(batch[{name!r}].to_pylist(), {expression(instead)})"
+    return str(kind), f"batch[{name!r}].cast({expression(instead)})"
 
 
-def _spelled(kind: pa.DataType) -> str:
-    from coralord_lightning.spec.columns import print_type
-
-    return print_type(kind)
+def _whole_type(column: Column) -> pa.DataType:
+    kind = parse_type(column.type)
+    for size in reversed(column.shape):
+        kind = pa.list_(kind, size)
+    return kind
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,10 +106,7 @@ class FieldWriter:
         """
         require_columns([column])
         said = self.said.get(column.name)
-        kind = parse_type(column.type)
-        for size in reversed(column.shape):
-            kind = pa.list_(kind, size)
-        node = self._node(kind, self.record_set, (column.name,), None if said is None else said.media)
+        node = self._node(_whole_type(column), self.record_set, (column.name,), None if said is None else said.media)
         if said is not None and said.text:
             node["description"] = said.text
         if column.name in self.references:
@@ -128,7 +118,7 @@ class FieldWriter:
         name = path[-1]
         identity = self.names.unique(f"{parent}/{slug(name)}")
         out: dict[str, Json] = {"@type": "cr:Field", "@id": identity, "name": f"{parent}/{name}"}
-        shape, element = _dimensions(kind)
+        shape, element = dimensions(kind)
         if shape:
             out |= {"isArray": True, "arrayShape": ",".join(map(str, shape))}
         if pa.types.is_struct(element):
@@ -137,20 +127,12 @@ class FieldWriter:
         out["dataType"] = _data_type(element, None if shape else media)
         source: dict[str, Json] = {**self.source, "extract": {"column": column}}
         if steps:
-            transforms = [{"jsonPath": step} for step in steps]
+            transforms = [{"jsonPath": f'$["{step}"]'} for step in steps]
             source["transform"] = transforms[0] if len(transforms) == 1 else transforms
         return out | {"source": source}
 
 
-def _dimensions(kind: pa.DataType) -> tuple[tuple[int, ...], pa.DataType]:
-    shape: list[int] = []
-    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        shape.append(kind.list_size if pa.types.is_fixed_size_list(kind) else -1)
-        kind = kind.value_type
-    return tuple(shape), kind
-
-
 def _data_type(kind: pa.DataType, media: str | None) -> Json:
     if kind != pa.binary():
-        return _TYPES[kind]
+        return DATA_TYPES[kind]
     return ["sc:Text", BYTES] if media is None else _MEDIA[media]

@@ -39,6 +39,7 @@ _ORIGINS = frozenset({"prov:wasDerivedFrom", "prov:wasGeneratedBy"})
 _SINGLE = frozenset({"sc:description", "sc:url", "cr:citeAs"})
 """Terms that have one value for mlcroissant."""
 _MOST_SOURCES = 1000
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
 
 
 def carried(description: Description) -> dict[str, Json]:
@@ -67,7 +68,18 @@ def public(value: Json) -> Json:
         return {str(key): public(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [public(item) for item in value]
-    return public_url(value) if isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]*://\S+$", value) else value
+    return _ADDRESS.sub(lambda found: _public_address(found[0]), value) if isinstance(value, str) else value
+
+
+def _public_address(url: str) -> str:
+    """An address as it is, or without its secrets where it has some."""
+    bare, _, fragment = url.partition("#")
+    try:
+        clean = public_url(bare)
+        keeps = public_url(f"http://x?{fragment}") == f"http://x?{fragment}" or "=" not in fragment
+    except ValueError:
+        return "an unreadable address"
+    return url if clean.lower() == bare.lower() and keeps else clean
 
 
 def _parent(description: Description) -> dict[str, Json]:
