@@ -36,10 +36,14 @@ _OTHERS = frozenset(
 """What is true of the parent and not of a subset."""
 _ORIGINS = frozenset({"prov:wasDerivedFrom", "prov:wasGeneratedBy"})
 """The parent's own: they go with it."""
-_SINGLE = frozenset({"sc:description", "sc:url", "cr:citeAs"})
+_SINGLE = frozenset(
+    {"sc:description", "sc:url", "cr:citeAs", "rai:dataCollection", "rai:dataCollectionMissingData",
+     "rai:dataCollectionRawData", "rai:dataImputationProtocol", "rai:dataManipulationProtocol",
+     "rai:annotationsPerItem", "rai:dataSocialImpact", "rai:dataReleaseMaintenancePlan"}
+)  # fmt: skip
 """Terms that have one value for mlcroissant."""
 _MOST_SOURCES = 1000
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]*[^\s\"'<>).,;]", re.IGNORECASE)
 
 
 def carried(description: Description) -> dict[str, Json]:
