@@ -235,7 +235,8 @@ def _require_readable(block: Block, folder: Path) -> None:
         tomllib.loads(block.text)
     elif block.language == "yaml":
         values = YAML(typ="safe", pure=True).load(block.text)
-        if isinstance(values, dict) and "name" in values and ("croissant" in values or "files" in values):
+        known = values.keys() if isinstance(values, dict) else set()
+        if "name" in known and known & {"croissant", "files"} and "defaults" not in known:  # which are Hydra's
             parse_descriptor(block.text, origin=block.at, base_dir=folder)
 
 
