@@ -246,7 +246,7 @@ def _no_data(path: Path, skipped: Sequence[str]) -> SourceMissingError:
 
 
 def describe_descriptor(path: Path, *, target: Path | None) -> Described:
-    """A descriptor as Croissant JSON-LD, with the parent's description where that lies here.
+    """A descriptor as Croissant JSON-LD, with the parent's description where that lies beside it.
 
     Raises:
         UsageError: it would be written to another folder, where its relative paths mean something else; or it holds
@@ -268,7 +268,7 @@ def describe_descriptor(path: Path, *, target: Path | None) -> Described:
     asked = read_descriptor(path)
     _require_no_secret(asked)
     parent: Any = None
-    if asked.croissant is not None and "://" not in asked.croissant:
+    if asked.croissant is not None and "/" not in asked.croissant:  # elsewhere its relative addresses mean another file
         with contextlib.suppress(OSError, ValueError, RecursionError):  # what builds will say what is wrong with it
             parent = public(json.loads((folder / asked.croissant).read_text(encoding="utf-8-sig")))
     document = descriptor_document(asked, parent if isinstance(parent, dict) else None)
