@@ -5,41 +5,72 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-__all__ = ["loads", "plain"]
+__all__ = ["Reader", "load_often", "load_once", "plain"]
 
 _PROGRAM = """
-import datetime, json, logging, sys, warnings
-import numpy as np
+import json, logging, sys, warnings
 warnings.simplefilter("ignore")
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 import mlcroissant
 from croissant_loads import plain
-path, record_set, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
-for number in range(times):
-    dataset = mlcroissant.Dataset(jsonld=path)
-    issues = dataset.metadata.ctx.issues
-    found = {"errors": sorted(issues.errors), "warnings": sorted(issues.warnings), "name": dataset.metadata.name}
-    if record_set and number == 0:
-        found["records"] = [plain(record) for record in dataset.records(record_set)]
-    print(json.dumps(found))
+for line in sys.stdin:
+    path, record_set = json.loads(line)
+    try:
+        dataset = mlcroissant.Dataset(jsonld=path)
+        issues = dataset.metadata.ctx.issues
+        found = {"errors": sorted(issues.errors), "warnings": sorted(issues.warnings), "name": dataset.metadata.name}
+        if record_set:
+            found["records"] = [plain(record) for record in dataset.records(record_set)]
+    except Exception as error:
+        found = {"errors": [repr(error)], "warnings": []}
+    print(json.dumps(found), flush=True)
 """
+Loaded = dict[str, Any]
 
 
-def loads(path: Path, record_set: str = "", *, times: int = 1) -> list[dict[str, Any]]:
-    """What mlcroissant finds in so many loads of one process: errors, warnings, and of the first all records."""
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(path), record_set, str(times)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-        env={"PYTHONHASHSEED": "random", "PATH": "/usr/bin:/bin", "HOME": str(path.parent)},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+class Reader:
+    """mlcroissant in a process of its own, which loads one file after another; a context manager."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent,
+            env={"PYTHONHASHSEED": "random", "PATH": "/usr/bin:/bin", "HOME": tempfile.gettempdir()},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def load(self, path: Path, record_set: str = "") -> Loaded:
+        """Errors, warnings, and the records of a record set."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(json.dumps([str(path), record_set]), file=process.stdin, flush=True)
+        return dict(json.loads(process.stdout.readline()))
+
+
+def load_once(path: Path, record_set: str = "") -> Loaded:
+    """One load in a process of its own."""
+    with Reader() as reader:
+        return reader.load(path, record_set)
+
+
+def load_often(path: Path, times: int) -> list[Loaded]:
+    """Loads in as many processes, two at a time: each has its own order of sets."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(load_once, [path] * times))
 
 
 def plain(value: Any) -> Any:

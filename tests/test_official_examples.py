@@ -15,25 +15,7 @@ from coralord_lightning.spec.compiler import compile_selection
 from coralord_lightning.spec.croissant import parse_croissant
 from coralord_lightning.spec.descriptor import descriptor_from_mapping
 from coralord_lightning.workspace import open_workspace
-from official import Example, differences, examples, expected, folder, printed
-
-WITH_DATA = [
-    Example(file=file, record_set=name, output=f"{Path(file).parent}/output/{name}.jsonl")
-    for file, names in {
-        "1.0/coco2014-mini/metadata.json": ("split_enums", "images", "captions", "bounding_boxes"),
-        "1.0/recipes/file_object_in_zip.json": ("csv1", "csv2"),
-        "1.0/recipes/read_binary_file_by_line.json": ("translations_from_directory", "translations_from_zip"),
-        "1.0/recipes/read_from_directory.json": ("read_from_directory_example",),
-        "1.0/simple-join/metadata.json": ("users", "publications_by_user"),
-        "1.0/simple-parquet/metadata.json": ("persons",),
-        "1.0/simple-split/metadata.json": ("data",),
-        "1.0/titanic/metadata.json": ("genders", "embarkation_ports", "passengers"),
-        "1.1/recipes/minimal_multilingual.json": ("examples",),
-    }.items()
-    for name in names
-]
-FILTERS = {"1.0/simple-split/metadata.json": "split = 'train'"}
-"""The official test of this one asks for one split."""
+from official import FILTERS, WITH_DATA, Example, differences, examples, expected, folder, printed
 
 NO_OUTPUT = frozenset({"minimal_recommended.json", "wiki-text", "minimal.json"})
 

@@ -19,7 +19,7 @@ from coralord_lightning.errors import UsageError
 from coralord_lightning.share.croissant.folder import write_folder
 from coralord_lightning.share.croissant.said import public
 from coralord_lightning.spec.description import Description, FieldDescription
-from croissant_loads import loads
+from croissant_loads import load_once
 from many_types import picture
 
 
@@ -79,7 +79,7 @@ def test_classes_are_an_enumeration_and_what_is_said_of_the_parent_is_said(tmp_p
     assert document["version"] == "1.0.0"
     assert document["prov:wasDerivedFrom"]["version"] == "7.0.0"
     assert b"secret" not in b"".join(path.read_bytes() for path in out.glob("*.*"))
-    (found,) = loads(out / "croissant.json")
+    found = load_once(out / "croissant.json")
     assert (found["errors"], found["warnings"]) == ([], [])
 
 
@@ -95,7 +95,7 @@ def test_categories_reference_their_names(tmp_path: Path) -> None:
     key = field(document, "species")["references"]["field"]["@id"]
     assert [row[key] for row in listing["data"]] == [0, 1]
     assert [sorted(row.values(), key=str)[1] for row in listing["data"]] == ["ant", "bee"]
-    (found,) = loads(tmp_path / "out" / "croissant.json", document["recordSet"][-1]["@id"])
+    found = load_once(tmp_path / "out" / "croissant.json", document["recordSet"][-1]["@id"])
     assert (found["errors"], found["warnings"]) == ([], [])
     assert [record["species"] for record in found["records"]] == [1, 0, 1]
     again = load(tmp_path / "out" / "dataset.yaml", home=tmp_path / "again")
@@ -128,7 +128,7 @@ def test_a_split_without_rows_is_a_split(tmp_path: Path) -> None:
     again = load(out / "dataset.yaml", home=tmp_path / "again")
     assert again.version.splits == {"train": 3, "val": 0}
     assert again.version.content_digest == manifest.content_digest
-    (found,) = loads(out / "croissant.json", "records")
+    found = load_once(out / "croissant.json", "records")
     assert (found["errors"], found["warnings"], len(found["records"])) == ([], [], 3)
 
 
@@ -152,7 +152,7 @@ def test_pictures_are_images(tmp_path: Path) -> None:
     assert field(document, "view")["description"] == "What is seen."
     again = load(tmp_path / "out" / "dataset.yaml", home=tmp_path / "again")
     assert again.version.content_digest == manifest.content_digest
-    (found,) = loads(tmp_path / "out" / "croissant.json", "r")
+    found = load_once(tmp_path / "out" / "croissant.json", "r")
     assert [str(record["view"])[:14] for record in found["records"]] == ["picture (4, 3)", "None", "picture (4, 3)"]
 
 
