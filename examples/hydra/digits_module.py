@@ -18,9 +18,10 @@ class DigitsModule(pl.LightningModule):
         optimizer: makes an optimizer of parameters.
     """
 
-    def __init__(self, width: int, optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]) -> None:  # noqa: ARG002  # in self.hparams
+    def __init__(self, width: int, optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(logger=False, ignore=["optimizer"])  # a function: no checkpoint could be read again
+        self.make_optimizer = optimizer
         self.net = nn.Sequential(
             nn.Unflatten(1, (1, 8)), nn.BatchNorm2d(1),
             nn.Conv2d(1, width, 3, padding=1), nn.ReLU(),
@@ -44,7 +45,7 @@ class DigitsModule(pl.LightningModule):
         self._log_accuracy("test_accuracy", batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.hparams.optimizer(self.parameters())
+        return self.make_optimizer(self.parameters())
 
     def _log_accuracy(self, name: str, batch: tuple[Tensor, ...]) -> None:
         x, y = batch[:2]
