@@ -18,7 +18,11 @@ warnings.simplefilter("ignore")
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 import mlcroissant
 from croissant_loads import plain
+logged = []
+logging.getLogger().addHandler(logging.Handler())
+logging.getLogger().handlers[0].emit = lambda record: logged.append(record.getMessage())
 for line in sys.stdin:
+    logged.clear()
     path, record_set = json.loads(line)
     try:
         dataset = mlcroissant.Dataset(jsonld=path)
@@ -28,6 +32,7 @@ for line in sys.stdin:
             found["records"] = [plain(record) for record in dataset.records(record_set)]
     except Exception as error:
         found = {"errors": [repr(error)], "warnings": []}
+    found["warnings"] += logged
     print(json.dumps(found), flush=True)
 """
 Loaded = dict[str, Any]

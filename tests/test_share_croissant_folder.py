@@ -132,6 +132,21 @@ def test_a_split_without_rows_is_a_split(tmp_path: Path) -> None:
     assert (found["errors"], found["warnings"], len(found["records"])) == ([], [], 3)
 
 
+def test_splits_whose_names_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    names = ["train", "train.1", "train-1", "trainx1", "data"]
+    splits = {name: pa.table({"x": [number]}) for number, name in enumerate(names)}
+    manifest = written(tmp_path / "home", splits)
+
+    out = exported_by_hand(tmp_path, manifest)
+
+    assert load(out / "dataset.yaml", home=tmp_path / "again").version.content_digest == manifest.content_digest
+    found = load_once(out / "croissant.json", "records")
+    assert (found["errors"], found["warnings"]) == ([], [])
+    assert {record["split"]: record["x"] for record in found["records"]} == {
+        name: number for number, name in enumerate(names)
+    }
+
+
 def test_splits_that_a_disk_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
     table = pa.table({"x": [1]})
     with pytest.raises(UsageError, match="would be one folder"):

@@ -168,10 +168,16 @@ def _split_field(manifest: Manifest, writer: FieldWriter, key: str) -> dict[str,
         "source": {
             **writer.source,
             "extract": {"fileProperty": "fullpath"},
-            "transform": {"regex": "^(?:.*/)?data/([^/]+)/[^/]+$"},
+            "transform": {"regex": _split_regex(manifest)},
         },
         "references": {"field": {"@id": key}},
     }
+
+
+def _split_regex(manifest: Manifest) -> str:
+    """The folder in a path; mlcroissant applies it to what it found once more, and warns where that does not match."""
+    names = "|".join(split.replace(".", r"\.") for split in manifest.splits)
+    return f"^(?:(?:.*/)?data/)?({names})(?:/[^/]+)?$"
 
 
 def _listings(manifest: Manifest, description: Description, names: Names) -> dict[str, _Listing]:
