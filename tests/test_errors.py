@@ -8,7 +8,7 @@ import re
 import pytest
 
 from coralord_lightning import errors
-from coralord_lightning.errors import CoralError, UnknownFieldError, nearest
+from coralord_lightning.errors import CoralError, UnknownFieldError, UsageError, nearest
 
 
 def every_class(cls: type[CoralError] = CoralError) -> list[type[CoralError]]:
@@ -67,3 +67,8 @@ def test_an_error_is_the_same_on_another_rank(cls):
 )
 def test_the_nearest_choice_is_what_a_typist_meant(word, found):
     assert nearest(word, ["image", "label"]) == found
+
+
+def test_the_repr_has_the_remedy_since_hydra_prints_it():
+    error = UsageError("batch_size", "is missing", remedy="batch_size=256")
+    assert repr(error).splitlines() == ["UsageError: CORAL-E0102 batch_size: is missing", "  try:      batch_size=256"]

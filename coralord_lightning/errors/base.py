@@ -53,6 +53,10 @@ class CoralError(Exception):
             lines.extend(" " * 12 + line for line in rest)
         return "\n".join(lines).translate(_HARMLESS)
 
+    def __repr__(self) -> str:
+        """The whole text, remedy included: Hydra, for one, prints the repr of what failed while it instantiates."""
+        return f"{type(self).__name__}: {self}"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.subject, self.message, self.remedy, self.facts)
 
