@@ -17,7 +17,11 @@ from coralord_lightning.errors import CoralError
 REPOSITORY = Path(__file__).resolve().parents[1]
 NO_ENGINE = "no container engine"
 # `make test` asks for coverage of spec, sources, store and builder alone; tracing nearly doubles the time of these.
-UNMEASURED = ("test_stream_", "test_datamodule", "test_examples", "test_readme")
+# Hydra takes a traced process for one under a debugger, and prints other errors there.
+UNMEASURED = (
+    "test_stream_", "test_datamodule", "test_examples", "test_readme", "test_docs", "test_hydra", "test_lightning_cli",
+    "test_tracking", "test_huggingface",
+)  # fmt: skip
 HOW_TO_GET_AN_ENGINE = "get one with: bash .ci/engine.sh up DIR && source DIR/env"
 
 

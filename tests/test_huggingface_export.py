@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +76,8 @@ def test_a_folder_is_loaded_with_equal_values_and_features(data: Dataset, tmp_pa
 
 def test_a_column_of_nulls_and_a_split_without_rows(tmp_path: Path) -> None:
     table = pa.table({"x": [1, 2], "nothing": pa.nulls(2)})
-    data = built(tmp_path, train=table, test=table.slice(0, 0))
+    (tmp_path / "home").mkdir()
+    data = built(tmp_path / "home", train=table, test=table.slice(0, 0))
 
     export(data, tmp_path / "out")
 
@@ -219,12 +221,13 @@ def test_damage_is_found_before_it_is_published(tmp_path: Path) -> None:
 
 
 def test_what_parquet_or_datasets_cannot_tell_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
     empty = pa.table({"s": pa.array([{}], pa.struct([]))})
     with pytest.raises(UsageError, match="struct without fields"):
-        export(built(tmp_path, train=empty), tmp_path / "out")
+        export(built(tmp_path / "home", train=empty), tmp_path / "out")
     table = pa.table({"x": [1]})
     with pytest.raises(UsageError, match="are both 'a_b'"):
-        export(built(tmp_path, fingerprint="d" * 64, **{"a-b": table, "a_b": table}), tmp_path / "out")
+        export(built(tmp_path / "home", fingerprint="d" * 64, **{"a-b": table, "a_b": table}), tmp_path / "out")
 
 
 def test_the_command_line_exports_a_built_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,3 +300,27 @@ def test_the_croissant_of_pictures_is_read_by_the_official_reader(tmp_path: Path
     first = next(iter(found.records(rows.id)))
     assert first[f"{rows.id}/picture"].getpixel((0, 0)) == (0, 0, 0)
     assert first[f"{rows.id}/said"] == {f"{rows.id}/said/de": b"Zeile 0", f"{rows.id}/said/en": b"row 0"}
+
+
+def test_texts_of_others_forge_no_section_of_the_card_and_carry_no_secret(tmp_path: Path) -> None:
+    digits = Digits.copy_to(tmp_path / "digits")
+    path = digits.folder / "croissant.json"
+    said = json.loads(path.read_text())
+    said["description"] = "hi\n\n## Licence\n\nMIT <script> https://user:SECRET1@example.org/"
+    said["license"] = "one\n\n## Citation\n\nhttps://example.org/x?token=SECRET2"
+    said["citeAs"] = "```\n# ESCAPED\n````\n## Provenance"
+    said["recordSet"][0]["field"][0]["description"] = "a|b `c` https://user:SECRET3@example.org/"
+    path.write_text(json.dumps(said))
+    data = load(digits.descriptor, home=tmp_path / "home")
+
+    export(data, tmp_path / "out")
+
+    card = (tmp_path / "out" / "README.md").read_text()
+    for title in ("## Licence", "## Citation", "## Provenance"):
+        outside = re.sub(r"^(`{3,}).*?^\1$", "", card, flags=re.MULTILINE | re.DOTALL)
+        assert len(re.findall(f"^{title}$", outside, flags=re.MULTILINE)) <= 1, title
+    assert "<script>" not in card
+    for written in (tmp_path / "out").rglob("*"):
+        assert not written.is_file() or b"SECRET" not in written.read_bytes(), written
+    said = yaml.safe_load(re.search(r"```yaml\n(.*?)\n```", card, re.DOTALL)[1])
+    assert said["fields"] == ["image", "label"]

@@ -131,3 +131,38 @@ def test_a_refusal_of_the_hub_is_told_and_commits_nothing(hub: WritingHub, tmp_p
     assert "may not write to this branch" in error["facts"]["got"]
     assert error["facts"]["hub"] == hub.url
     assert list(hub.head("team/toy").files) == [".gitattributes"]
+
+
+def test_a_repository_of_others_is_left_alone(hub: WritingHub, tmp_path: Path) -> None:
+    hub.create("team/theirs", private=False)
+    theirs = {"README.md": b"mine", "data/mine.parquet": b"mine"}
+    hub.commit("team/theirs", "main", "theirs", theirs)
+
+    data = published(tmp_path / "home")
+
+    assert "holds no export" in push(hub, data, "team/theirs", code=2)["error"]["message"]
+    assert "is public" in push(hub, data, "team/theirs", "--private", "--force", code=2)["error"]["message"]
+    assert hub.head("team/theirs").files == theirs
+
+    push(hub, data, "team/theirs", "--force")
+    push(hub, data, "team/theirs")
+    assert "data/mine.parquet" not in hub.head("team/theirs").files
+
+
+def test_offline_asks_nothing(hub: WritingHub, tmp_path: Path) -> None:
+    data = published(tmp_path / "home")
+    words = [
+        "--offline",
+        "export",
+        "hf",
+        data.version.fingerprint[:10],
+        "--push",
+        "team/toy",
+        "--home",
+        str(data.version.home),
+    ]
+    done = subprocess.run(
+        [*CORAL, *words], env=settings(hub, tmp_path / "hf"), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "leave --offline out" in done.stderr) == (6, True)
+    assert hub.requests == []

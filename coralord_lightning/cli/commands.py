@@ -205,6 +205,7 @@ def _push(values: Namespace, output: Output) -> int:
         values.push,
         branch=values.branch,
         private=values.private,
+        force=values.force,
         progress=not output.quiet and output.err.isatty(),
     )
     if output.json:

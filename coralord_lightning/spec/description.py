@@ -11,6 +11,7 @@ from typing import Any
 
 from coralord_lightning.spec.croissant.model import CroissantDataset, Field, RecordSet
 from coralord_lightning.spec.descriptor import SubsetDescriptor
+from coralord_lightning.spec.descriptor.jsonld import descriptor_keys
 from coralord_lightning.spec.selection import Selection
 
 __all__ = ["Description", "FieldDescription", "describe_selection"]
@@ -123,7 +124,7 @@ def describe_selection(
     known = {item.name: item for item in record_set.fields}
     return Description(
         name=descriptor.name,
-        descriptor=descriptor.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        descriptor=descriptor_keys(descriptor),
         croissant_name=dataset.name,
         croissant_url=url,
         croissant_sha256=sha256,

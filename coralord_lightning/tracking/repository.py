@@ -53,7 +53,10 @@ def read_repository(folder: Path | None = None) -> RepositoryState | None:
 
 
 def _places() -> list[Path]:
-    places = [Path.cwd()]
+    try:
+        places = [Path.cwd()]
+    except FileNotFoundError:  # somebody has removed it
+        places = []
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     if script:
         path = Path(script).absolute()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["log_version"]
 
+_SHOWN_CHARS = 1000
 _LOGGED = "_coralord_logged"
 _PACKAGES = ("lightning", "pytorch_lightning")
 _KINDS = {
@@ -51,10 +52,17 @@ def log_version(version: Version, loggers: Iterable[Any], versions: Mapping[str,
             setattr(logger, _LOGGED, entry.identity)
         except Exception as error:  # noqa: BLE001  # loggers talk to servers: anything may come, and training goes on
             warnings.warn(
-                f"{type(logger).__name__} did not take the data version {version.fingerprint}: {error!r}",
+                f"{type(logger).__name__} did not take the data version {version.fingerprint}: {_shown(error)}",
                 CoralWarning,
                 stacklevel=2,
             )
+
+
+def _shown(error: Exception) -> str:
+    """What a client said, bounded, and without the secrets of the addresses in it."""
+    from coralord_lightning.share.croissant.said import public
+
+    return str(public(repr(error)))[:_SHOWN_CHARS]
 
 
 def _words_of(logger: Any) -> Callable[[Any, Entry], None]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coralord_lightning.errors import ConfigError
+from coralord_lightning.errors import ConfigError, OfflineError
 from coralord_lightning.share.folders import Place, list_files, publish_folder, write_marker
 from coralord_lightning.share.huggingface import require_datasets
 
 if TYPE_CHECKING:
     from coralord_lightning.share.huggingface.push import Pushed
+    from coralord_lightning.spec.description import Description
     from coralord_lightning.workspace import Version, Workspace
 
 __all__ = ["Exported", "export_croissant", "export_hf", "push_hf"]
@@ -60,7 +61,7 @@ def export_hf(workspace: Workspace, fingerprint: str, folder: Path, *, force: bo
         ShardMissingError: a shard is gone or damaged; every byte is read.
     """
     version = workspace.version(fingerprint, verify="read")
-    with publish_folder(folder, _about("hf", version), force=force) as place:
+    with publish_folder(folder, _about("hf", version), force=force, keep_out=workspace.config.home) as place:
         _write_hf(workspace, version, place.temp)
     return _exported("hf", version, place)
 
@@ -72,12 +73,14 @@ def push_hf(
     *,
     branch: str = "main",
     private: bool = False,
+    force: bool = False,
     progress: bool = False,
 ) -> Pushed:
     """Commit what `export_hf` writes to a dataset repository of the hub.
 
     Args:
         repository: org/name; it is made where there is none, and is private if `private` says so.
+        force: also to a repository that holds something else than an export of ours.
         progress: draw the bars of huggingface_hub.
     Returns:
         the commit, to load the data by.
@@ -89,6 +92,8 @@ def push_hf(
     from coralord_lightning.share.huggingface.push import push_folder
 
     config = workspace.config
+    if workspace.offline:
+        raise OfflineError(repository, "cannot be committed to without a request", remedy="leave --offline out")
     token = None if config.hf_token is None else config.hf_token.reveal_if_there()
     if token is None:
         raise ConfigError(
@@ -106,6 +111,7 @@ def push_hf(
             message=f"Version {version.fingerprint[:12]}, content {version.content_digest[:12]}",
             branch=branch,
             private=private,
+            force=force,
             progress=progress,
         )
 
@@ -119,7 +125,7 @@ def _write_hf(workspace: Workspace, version: Version, folder: Path) -> None:
     from coralord_lightning.workspace.describe import describe
 
     manifest = version.manifest
-    description = workspace.store.read_description(version.fingerprint)
+    description = _said(workspace, version)
     splits = {
         split: [version.home / shard.path for shard in manifest.shards(split) if shard.num_rows]
         for split in manifest.splits
@@ -130,6 +136,15 @@ def _write_hf(workspace: Workspace, version: Version, folder: Path) -> None:
         files = describe(folder / "data", beside=folder, sources=sources).document
     document = croissant_of_export(files, [item.name for item in written], manifest, description)
     (folder / "croissant.json").write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _said(workspace: Workspace, version: Version) -> Description | None:
+    """What is said of a version, without the secrets of addresses in any of its texts."""
+    from coralord_lightning.share.croissant.said import public
+    from coralord_lightning.spec.description import Description
+
+    found = workspace.store.read_description(version.fingerprint)
+    return None if found is None else Description.from_json(public(found.to_json()))
 
 
 def _about(kind: str, version: Version) -> dict[str, Any]:
@@ -167,6 +182,6 @@ def export_croissant(workspace: Workspace, fingerprint: str, folder: Path, *, fo
     manifest = version.manifest
     require_exportable(manifest)
     shards = {shard.path: version.home / shard.path for shard in manifest.shards()}
-    with publish_folder(folder, _about("croissant", version), force=force) as place:
-        write_folder(place.temp, manifest, workspace.store.read_description(version.fingerprint), shards)
+    with publish_folder(folder, _about("croissant", version), force=force, keep_out=workspace.config.home) as place:
+        write_folder(place.temp, manifest, _said(workspace, version), shards)
     return _exported("croissant", version, place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -99,16 +100,17 @@ def _size_category(num_rows: int) -> str:
 
 
 def _about(said: Description) -> list[str]:
-    text = _texts(said.metadata.get("sc:description"))
-    of = f"[{said.croissant_name}]({public_url(said.croissant_url)})" if said.croissant_url else said.croissant_name
-    return [*text, *([f"A subset of {of}: record set `{said.record_set}`."] if said.croissant_name else [])]
+    text = [_quote(item) for item in _texts(said.metadata.get("sc:description"))]
+    name = _inline(said.croissant_name)
+    of = f"[{name}](<{public_url(said.croissant_url)}>)" if said.croissant_url else name
+    return [*text, *([f"A subset of {of}: record set `{_code(said.record_set)}`."] if said.croissant_name else [])]
 
 
 def _fields(features: datasets.Features, said: Description) -> list[str]:
     lines = ["| field | feature | |", "|---|---|---|"]
     for name, feature in features.items():
         text = said.fields[name].text if name in said.fields else ""
-        lines.append(f"| `{name}` | `{_cell(_short(feature))}` | {_cell(text)} |")
+        lines.append(f"| `{_code(name)}` | `{_code(_short(feature))}` | {_inline(text)} |")
     return ["\n".join(lines)]
 
 
@@ -164,7 +166,7 @@ def _rebuild(manifest: Manifest, said: Description) -> list[str]:
         return []
     text = yaml_dump(public(said.descriptor), sort_keys=False).rstrip()
     return [
-        f"With this descriptor, and what it names beside it:\n\n```yaml\n{text}\n```",
+        f"With this descriptor, and what it names beside it:\n\n{_fenced(text, 'yaml')}",
         "```bash\npip install coralord-lightning\ncoral build DESCRIPTOR\n```",
         f"The same inputs give the fingerprint `{manifest.fingerprint[:12]}…`, the same values that content digest.",
     ]
@@ -172,17 +174,17 @@ def _rebuild(manifest: Manifest, said: Description) -> list[str]:
 
 def _licence(said: Description) -> list[str]:
     stated = _texts(said.metadata.get("sc:license"))
-    return [", ".join(stated) if stated else "None is stated."]
+    return [", ".join(map(_inline, stated)) if stated else "None is stated."]
 
 
 def _citation(said: Description) -> list[str]:
     texts = _texts(said.metadata.get("cr:citeAs") or said.metadata.get("sc:citeAs") or said.metadata.get("sc:citation"))
-    return [f"```\n{text}\n```" for text in texts]
+    return [_fenced(text) for text in texts]
 
 
 def _rai(said: Description) -> list[str]:
     lines = [
-        f"- {term.removeprefix('rai:')}: {_cell(', '.join(_texts(value)))}"
+        f"- {term.removeprefix('rai:')}: {_inline(', '.join(_texts(value)))}"
         for term, value in said.metadata.items()
         if term.startswith("rai:")
     ]
@@ -205,5 +207,23 @@ def _texts(value: Any) -> list[str]:
     return [] if value is None else [str(value)]
 
 
-def _cell(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
+def _inline(text: str) -> str:
+    """A text of others on one line, in which nothing is Markdown."""
+    return re.sub(r"([\\`\[\]<>|])", r"\\\1", re.sub(r"\s+", " ", text)).strip()
+
+
+def _code(text: str) -> str:
+    """A text of others within backticks, in a table too."""
+    return re.sub(r"\s+", " ", text).replace("`", "'").replace("|", "\\|").strip()
+
+
+def _quote(text: str) -> str:
+    """A text of others as a quotation: a heading in it is none of the card's."""
+    lines = html.escape(text, quote=False).replace("&gt;", ">").splitlines()
+    return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+def _fenced(text: str, language: str = "") -> str:
+    """A text of others in a fence that it cannot close."""
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`+", text)), 3)
+    return f"{fence}{language}\n{text}\n{fence}"

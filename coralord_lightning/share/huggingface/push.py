@@ -11,10 +11,11 @@ from typing import Any
 
 import httpx
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from coralord_lightning.errors import OfflineError, UpstreamError, UsageError
+from coralord_lightning.share.folders import MARKER
 
 __all__ = ["Pushed", "push_folder"]
 
@@ -49,16 +50,18 @@ def push_folder(
     message: str,
     branch: str = "main",
     private: bool = False,
+    force: bool = False,
     progress: bool = False,
 ) -> Pushed:
     """Commit a folder to a dataset repository, which is made where there is none; older data files go.
 
     Args:
         repository: org/name.
-        private: of a repository that is made now.
+        private: of a repository that is made now; a public one that is there is refused.
+        force: also over what is no export of ours.
         progress: let huggingface_hub draw its bars.
     Raises:
-        UsageError: that is no name of a repository.
+        UsageError: that is no name of a repository, or it is another's or public and was not to be.
         UpstreamError: the hub refuses.
         OfflineError: huggingface_hub was told to make no request.
     """
@@ -66,6 +69,7 @@ def push_folder(
         endpoint=endpoint, token=token, library_name="coralord-lightning", library_version=version("coralord-lightning")
     )
     with _explained(repository, endpoint), _bars(shown=progress):
+        _require_ours(api, repository, private=private, force=force)
         api.create_repo(repository, repo_type="dataset", private=private or None, exist_ok=True)
         if branch != "main":
             api.create_branch(repository, repo_type="dataset", branch=branch, exist_ok=True)
@@ -78,6 +82,28 @@ def push_folder(
             delete_patterns="data/*",
         )
     return Pushed(repository=repository, revision=made.oid, url=f"{endpoint}/datasets/{repository}/tree/{made.oid}")
+
+
+def _require_ours(api: HfApi, repository: str, *, private: bool, force: bool) -> None:
+    """Refuse a repository whose files we did not write, and a public one for what shall be private."""
+    try:
+        found = api.dataset_info(repository)
+    except RepositoryNotFoundError:
+        return
+    if private and not found.private:
+        raise UsageError(
+            repository,
+            "is there already, and is public",
+            remedy="name another one, or make it private on the hub first",
+        )
+    files = {item.rfilename for item in found.siblings or ()} - {".gitattributes"}
+    if files and MARKER not in files and not force:
+        raise UsageError(
+            repository,
+            "is there already and holds no export",
+            facts={"holds": ", ".join(sorted(files)[:5])},
+            remedy="name another one; or --force, which replaces its README.md and data/",
+        )
 
 
 @contextmanager
