@@ -57,7 +57,7 @@ def _package_of(model: str) -> str | None:
     module, _, name = model.rpartition(".")
     try:
         found: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
+    except (ImportError, AttributeError, ValueError, TypeError):
         return None
     bases = ((package, getattr(sys.modules.get(package), "LightningModule", None)) for package in _PACKAGES)
     return next((package for package, base in bases if base in getattr(found, "__mro__", ())), None)
@@ -88,8 +88,10 @@ def _read(path: Path) -> Mapping[str, Any]:
     from ruamel.yaml.error import YAMLError
 
     try:
+        if not path.is_file():  # a pipe can be read once, and the parser will
+            return {}
         config = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError):
+    except (OSError, ValueError, YAMLError, RecursionError):
         return {}
     return config if isinstance(config, Mapping) else {}
 

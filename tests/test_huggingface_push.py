@@ -166,3 +166,9 @@ def test_offline_asks_nothing(hub: WritingHub, tmp_path: Path) -> None:
     )
     assert (done.returncode, "leave --offline out" in done.stderr) == (6, True)
     assert hub.requests == []
+
+
+def test_a_hub_that_cannot_be_reached_is_an_upstream_error(hub: WritingHub, tmp_path: Path) -> None:
+    data = published(tmp_path / "home")
+    error = push(hub, data, "team/toy", code=6, HF_ENDPOINT="http://127.0.0.1:9")["error"]
+    assert error["message"] == "was not committed to"

@@ -9,12 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from coralord_lightning.errors import OfflineError, UpstreamError, UsageError
+from coralord_lightning.errors import CoralError, OfflineError, UpstreamError, UsageError
 from coralord_lightning.share.folders import MARKER
 
 __all__ = ["Pushed", "push_folder"]
@@ -131,7 +130,9 @@ def _explained(repository: str, endpoint: str) -> Iterator[None]:
             facts={"got": f"{status} {error.server_message or error.response.reason_phrase}", "hub": endpoint},
             remedy=remedy,
         ) from error
-    except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+    except CoralError:
+        raise
+    except Exception as error:  # huggingface_hub has changed its HTTP library twice, and lets its errors through
         raise UpstreamError(
             repository,
             "was not committed to",
