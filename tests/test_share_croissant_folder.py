@@ -17,7 +17,7 @@ from command_line import Digits, coral_json
 from coralord_lightning import load
 from coralord_lightning.errors import UsageError
 from coralord_lightning.share.croissant.folder import write_folder
-from coralord_lightning.share.croissant.said import public
+from coralord_lightning.sources.address import without_secrets
 from coralord_lightning.spec.description import Description, FieldDescription
 from croissant_loads import load_once
 from many_types import picture
@@ -185,4 +185,4 @@ def test_pictures_are_images(tmp_path: Path) -> None:
     ],
 )
 def test_addresses_lose_their_secrets_and_nothing_else(text: str, shown: str) -> None:
-    assert public({"a": [text]}) == {"a": [shown]}
+    assert without_secrets({"a": [text]}) == {"a": [shown]}

@@ -22,7 +22,7 @@ from typing import Any
 from coralord_lightning.errors import ConfigError, StoreError, UsageError
 from coralord_lightning.spec.lock import parse_lock
 
-__all__ = ["MARKER", "Place", "list_files", "publish_folder", "write_marker"]
+__all__ = ["MARKER", "Place", "list_files", "publish_folder", "sha256_of", "write_marker"]
 
 MARKER = "coral-export.json"
 _LOCK = "coral.lock"
@@ -79,7 +79,7 @@ def publish_folder(
 
 def write_marker(folder: Path, about: Mapping[str, Any]) -> None:
     """Name every file in a folder as ours."""
-    files = {name: {"size_bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+    files = {name: {"size_bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
              for name in list_files(folder)}  # fmt: skip
     body = {"format": 1, **about, "files": files}
     (folder / MARKER).write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
@@ -139,9 +139,10 @@ def _cwd_is_in(place: Path) -> bool:
         return False
 
 
-def _require_place(folder: Path, *, force: bool) -> None:
+def _require_place(folder: Path, *, force: bool) -> bool:
+    """Whether what lies there is ours, or nothing; with `force` it may be anything that can be set aside."""
     if not os.path.lexists(folder) or _is_ours(folder):
-        return
+        return True
     if not force:
         raise UsageError(
             str(folder),
@@ -155,6 +156,7 @@ def _require_place(folder: Path, *, force: bool) -> None:
         raise UsageError(
             str(_before(folder)), "is there already; what was forced aside is kept", remedy=f"rm -r {_before(folder)}"
         )
+    return False
 
 
 def _is_ours(folder: Path) -> bool:
@@ -186,7 +188,7 @@ def _marked(folder: Path) -> dict[str, Mapping[str, Any]]:
 def _is_as_written(path: Path, said: Mapping[str, Any]) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
-    return path.stat().st_size == said.get("size_bytes") and _sha256(path) == said.get("sha256")
+    return path.stat().st_size == said.get("size_bytes") and sha256_of(path) == said.get("sha256")
 
 
 def _is_lock(path: Path) -> bool:
@@ -203,8 +205,7 @@ def _put(temp: Path, folder: Path, *, force: bool) -> Path | None:
     if not os.path.lexists(folder):
         temp.rename(folder)
         return None
-    _require_place(folder, force=force)  # it took time to write; somebody may have used it
-    ours = _is_ours(folder)
+    ours = _require_place(folder, force=force)  # again: it took time to write; somebody may have used it
     aside = (
         Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent)) if ours else _before(folder)
     )
@@ -242,7 +243,8 @@ def _sync(folder: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
     with path.open("rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

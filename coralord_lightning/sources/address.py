@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urljoin, urlsplit, urlunsplit
 
 import httpcore
@@ -23,11 +24,13 @@ __all__ = [
     "require_public",
     "split_userinfo",
     "with_userinfo",
+    "without_secrets",
 ]
 
 _PORTS = {"http": 80, "https": 443}
 _BUCKETS = frozenset({"s3", "gs"})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]*[^\s\"'<>).,;]", re.IGNORECASE)
 _SECRET = re.compile(
     r"x-(amz|goog|ms)-.*|.*(signature|token|password|secret|api_?key|credential).*|sig|key|auth|sv|se|sp|sr|st|spr"
     r"|expires|policy|key-pair-id|awsaccesskeyid|googleaccessid",
@@ -80,6 +83,26 @@ def public_url(url: str) -> str:
     if len(kept) != len(pairs):
         query = urlencode(kept, quote_via=quote)
     return urlunsplit((parts.scheme.lower(), _place(parts).lower(), parts.path, query, ""))
+
+
+def without_secrets(value: Any) -> Any:
+    """Plain values; the addresses in their texts, wherever they stand, lose their secrets."""
+    if isinstance(value, Mapping):
+        return {str(key): without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(item) for item in value]
+    return _ADDRESS.sub(lambda found: _public_address(found[0]), value) if isinstance(value, str) else value
+
+
+def _public_address(url: str) -> str:
+    """An address as it is, or without its secrets where it has some."""
+    bare, _, fragment = url.partition("#")
+    try:
+        clean = public_url(bare)
+        keeps = public_url(f"http://x?{fragment}") == f"http://x?{fragment}" or "=" not in fragment
+    except ValueError:
+        return "an unreadable address"
+    return url if clean.lower() == bare.lower() and keeps else clean
 
 
 def split_userinfo(url: str) -> tuple[str, tuple[str, str] | None]:

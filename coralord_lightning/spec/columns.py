@@ -19,7 +19,10 @@ import pyarrow.compute as pc
 
 from coralord_lightning.spec.manifest import Column
 
-__all__ = ["arrow_schema", "canonical_batch", "canonical_schema", "columns_of", "parse_type", "print_type"]
+__all__ = ["INTERVAL", "arrow_schema", "canonical_batch", "canonical_schema", "columns_of", "parse_type", "print_type"]
+
+INTERVAL = pa.struct([("months", pa.int32()), ("days", pa.int32()), ("nanoseconds", pa.int64())])
+"""What an interval is kept as where a format has no word for it."""
 
 _PLAIN_NAME = re.compile(r"\w+", re.ASCII)
 _TOKEN = re.compile(r'\s*(?:("(?:[^"\\]|\\.)*")|(\w+)|(\[[^\]]*\]|\([^)]*\))|([<>,:]))', re.ASCII)

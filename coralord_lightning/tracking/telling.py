@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from coralord_lightning.errors import CoralWarning
@@ -41,11 +42,11 @@ def log_version(version: Version, loggers: Iterable[Any], versions: Mapping[str,
         CoralWarning: a logger failed.
     """
     roles = dict(versions or {"main": version})
-    entry = Entry(versions=roles, repository=None)
+    entry = Entry(versions=roles)
     untold = [logger for logger in loggers if getattr(logger, _LOGGED, None) != entry.identity]
     if not untold:
         return
-    entry = Entry(versions=roles, repository=read_repository())
+    entry = replace(entry, repository=read_repository())
     for logger in untold:
         try:
             _words_of(logger)(logger, entry)
@@ -60,9 +61,9 @@ def log_version(version: Version, loggers: Iterable[Any], versions: Mapping[str,
 
 def _shown(error: Exception) -> str:
     """What a client said, bounded, and without the secrets of the addresses in it."""
-    from coralord_lightning.share.croissant.said import public
+    from coralord_lightning.sources.address import without_secrets
 
-    return str(public(repr(error)))[:_SHOWN_CHARS]
+    return str(without_secrets(repr(error)))[:_SHOWN_CHARS]
 
 
 def _words_of(logger: Any) -> Callable[[Any, Entry], None]:

@@ -140,11 +140,11 @@ def _write_hf(workspace: Workspace, version: Version, folder: Path) -> None:
 
 def _said(workspace: Workspace, version: Version) -> Description | None:
     """What is said of a version, without the secrets of addresses in any of its texts."""
-    from coralord_lightning.share.croissant.said import public
+    from coralord_lightning.sources.address import without_secrets
     from coralord_lightning.spec.description import Description
 
     found = workspace.store.read_description(version.fingerprint)
-    return None if found is None else Description.from_json(public(found.to_json()))
+    return None if found is None else Description.from_json(without_secrets(found.to_json()))
 
 
 def _about(kind: str, version: Version) -> dict[str, Any]:

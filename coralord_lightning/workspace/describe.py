@@ -253,7 +253,7 @@ def describe_descriptor(path: Path, *, target: Path | None) -> Described:
             an address with a secret.
         DescriptorError: it is none, or cannot be read.
     """
-    from coralord_lightning.share.croissant.said import public
+    from coralord_lightning.sources.address import without_secrets
     from coralord_lightning.spec.descriptor.jsonld import descriptor_document
     from coralord_lightning.workspace.planning import read_descriptor
 
@@ -270,18 +270,18 @@ def describe_descriptor(path: Path, *, target: Path | None) -> Described:
     parent: Any = None
     if asked.croissant is not None and "/" not in asked.croissant:  # elsewhere its relative addresses mean another file
         with contextlib.suppress(OSError, ValueError, RecursionError):  # what builds will say what is wrong with it
-            parent = public(json.loads((folder / asked.croissant).read_text(encoding="utf-8-sig")))
+            parent = without_secrets(json.loads((folder / asked.croissant).read_text(encoding="utf-8-sig")))
     document = descriptor_document(asked, parent if isinstance(parent, dict) else None)
     return Described(document=document, files=(), notes=(), skipped=())
 
 
 def _require_no_secret(asked: SubsetDescriptor) -> None:
     """Refuse a key whose address holds a password or a token: what is written is to be given away."""
-    from coralord_lightning.share.croissant.said import public
+    from coralord_lightning.sources.address import without_secrets
     from coralord_lightning.spec.descriptor.jsonld import descriptor_keys
 
     for key, value in descriptor_keys(asked).items():
-        clean = public(value)
+        clean = without_secrets(value)
         if clean == value:
             continue
         shown = clean if isinstance(clean, str) else "the address without it"

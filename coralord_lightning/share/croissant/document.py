@@ -11,7 +11,8 @@ from typing import Any
 from coralord_lightning.errors import UsageError
 from coralord_lightning.share.croissant.fields import FieldWriter, require_columns
 from coralord_lightning.share.croissant.parquet import ParquetFile
-from coralord_lightning.share.croissant.said import PREFIXES, carried, provenance, public
+from coralord_lightning.share.croissant.said import PREFIXES, carried, provenance
+from coralord_lightning.sources.address import without_secrets
 from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.infer import CONTEXT
 from coralord_lightning.spec.infer_names import Names, slug
@@ -80,7 +81,7 @@ def croissant_document(manifest: Manifest, description: Description, files: Sequ
         "description": f"{manifest.num_rows:,} rows of {description.croissant_name}, built by coralord_lightning.",
         "license": "unknown",
         "citeAs": "n/a",
-        "url": public(description.croissant_url) or f"urn:sha256:{manifest.content_digest}",
+        "url": without_secrets(description.croissant_url) or f"urn:sha256:{manifest.content_digest}",
         **said,
         "conformsTo": [*CONFORMS_TO, *_more_conformance(description)],
         "datePublished": manifest.created_at[:10],
@@ -95,7 +96,7 @@ def croissant_document(manifest: Manifest, description: Description, files: Sequ
                 "@id": record_set,
                 "name": record_set,
                 "cl:rowCount": manifest.num_rows,
-                "selection": public(_selection(description)),
+                "selection": without_secrets(_selection(description)),
                 "field": fields,
             },
         ],

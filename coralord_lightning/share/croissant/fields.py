@@ -18,7 +18,7 @@ from coralord_lightning.share.croissant.instead import (
     is_too_deep,
     sayable,
 )
-from coralord_lightning.spec.columns import parse_type
+from coralord_lightning.spec.columns import arrow_schema
 from coralord_lightning.spec.description import FieldDescription
 from coralord_lightning.spec.infer_names import Names, slug
 from coralord_lightning.spec.manifest import Column
@@ -55,7 +55,7 @@ def require_columns(columns: Iterable[Column]) -> None:
 
 def _problem(column: Column) -> tuple[str, str] | None:
     """What is wrong with a column, and the Python of another one."""
-    name, kind = column.name, _whole_type(column)
+    name, kind = column.name, arrow_schema([column])[0].type
     if not name or _NO_NAME.search(name):
         plain = re.sub(r"[^\w.-]", "_", name) or "unnamed"
         return "a name with / or a line end, or none", f"batch.rename_columns({{{name!r}: {plain!r}}})[{plain!r}]"
@@ -72,13 +72,6 @@ def _problem(column: Column) -> tuple[str, str] | None:
     if "month_day_nano" in str(kind):
         return str(kind), f"pa.array(batch[{name!r}].to_pylist(), {expression(instead)})"
     return str(kind), f"batch[{name!r}].cast({expression(instead)})"
-
-
-def _whole_type(column: Column) -> pa.DataType:
-    kind = parse_type(column.type)
-    for size in reversed(column.shape):
-        kind = pa.list_(kind, size)
-    return kind
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,14 +92,11 @@ class FieldWriter:
     names: Names = field(default_factory=Names)
 
     def node(self, column: Column) -> dict[str, Json]:
-        """The field of a column.
-
-        Raises:
-            UsageError: Croissant cannot say its type.
-        """
-        require_columns([column])
+        """The field of a column that `require_columns` has let through."""
         said = self.said.get(column.name)
-        node = self._node(_whole_type(column), self.record_set, (column.name,), None if said is None else said.media)
+        node = self._node(
+            arrow_schema([column])[0].type, self.record_set, (column.name,), None if said is None else said.media
+        )
         if said is not None and said.text:
             node["description"] = said.text
         if column.name in self.references:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from coralord_lightning.spec.columns import INTERVAL
+
 __all__ = ["DATA_TYPES", "dimensions", "expression", "has_name_with", "is_too_deep", "sayable"]
 
 DATA_TYPES: Mapping[pa.DataType, str] = {
@@ -27,7 +29,6 @@ _SPELLED: Mapping[pa.DataType, str] = {
     pa.date32(): "date32",
 }  # fmt: skip
 """What pyarrow calls a type where that is not how it prints it."""
-_SPAN = pa.struct([("months", pa.int32()), ("days", pa.int32()), ("nanoseconds", pa.int64())])
 
 
 def dimensions(kind: pa.DataType) -> tuple[tuple[int, ...], pa.DataType]:
@@ -93,6 +94,6 @@ def _instead(kind: pa.DataType) -> pa.DataType | None:
         (t.is_decimal, pa.string()),
         (t.is_fixed_size_binary, pa.binary()),
         (t.is_null, pa.string()),
-        (lambda kind: kind == pa.month_day_nano_interval(), _SPAN),
+        (lambda kind: kind == pa.month_day_nano_interval(), INTERVAL),
     )
     return next((other for holds, other in known if holds(kind)), None)

@@ -6,7 +6,6 @@ its own gives the same blocks. Each file is one row group: a large Parquet file 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coralord_lightning.errors import ShardMissingError
+from coralord_lightning.share.folders import sha256_of
 from coralord_lightning.spec.manifest import Manifest, SplitPart
 
 __all__ = ["ParquetFile", "write_files"]
@@ -76,7 +76,7 @@ def _write_part(folder: Path, stem: str, split: str, table: pa.Table, part: Spli
             split=split,
             num_rows=piece.num_rows,
             size_bytes=path.stat().st_size,
-            sha256=_sha256(path),
+            sha256=sha256_of(path),
         )
 
 
@@ -104,8 +104,3 @@ def _listed(kind: pa.DataType) -> Any:
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(item.name, _listed(item.type)) for item in kind])
     return kind
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from coralord_lightning.sources.address import public_url
+from coralord_lightning.sources.address import public_url, without_secrets
 from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.infer import CONTEXT
 from coralord_lightning.spec.manifest import Manifest
 
-__all__ = ["PREFIXES", "carried", "provenance", "public"]
+__all__ = ["PREFIXES", "carried", "provenance"]
 
 Json = Any
 
@@ -43,7 +43,6 @@ _SINGLE = frozenset(
 )  # fmt: skip
 """Terms that have one value for mlcroissant."""
 _MOST_SOURCES = 1000
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]*[^\s\"'<>).,;]", re.IGNORECASE)
 
 
 def carried(description: Description) -> dict[str, Json]:
@@ -64,26 +63,6 @@ def provenance(manifest: Manifest, description: Description) -> dict[str, Json]:
         "prov:wasDerivedFrom": parent,
         "prov:wasGeneratedBy": _activity(manifest, parent["@id"]),
     }
-
-
-def public(value: Json) -> Json:
-    """Plain values without the secrets of addresses."""
-    if isinstance(value, Mapping):
-        return {str(key): public(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [public(item) for item in value]
-    return _ADDRESS.sub(lambda found: _public_address(found[0]), value) if isinstance(value, str) else value
-
-
-def _public_address(url: str) -> str:
-    """An address as it is, or without its secrets where it has some."""
-    bare, _, fragment = url.partition("#")
-    try:
-        clean = public_url(bare)
-        keeps = public_url(f"http://x?{fragment}") == f"http://x?{fragment}" or "=" not in fragment
-    except ValueError:
-        return "an unreadable address"
-    return url if clean.lower() == bare.lower() and keeps else clean
 
 
 def _parent(description: Description) -> dict[str, Json]:
@@ -151,7 +130,7 @@ def _sources(manifest: Manifest) -> list[dict[str, Json]]:
     for number, item in enumerate(found[:_MOST_SOURCES]):
         entity = {"@type": "prov:Entity", "@id": f"source-{number}", "name": str(item.get("name", number))}
         entity |= {
-            f"cl:{key}": public(item[key]) if key == "url" else str(item[key])
+            f"cl:{key}": without_secrets(item[key]) if key == "url" else str(item[key])
             for key in ("sha256", "url", "etag", "lfs", "git")
             if key in item
         }
@@ -175,7 +154,7 @@ def _clean(value: Json, term: str) -> Json:
     if isinstance(value, list | tuple):
         return [_clean(item, term) for item in value]
     if not isinstance(value, Mapping):
-        return public(value)
+        return without_secrets(value)
     if term.rpartition(":")[2] in ("name", "description") and not any(key.startswith("@") for key in value):
         return value.get("en") or next(iter(value.values()), "")
     return {key: _types(item) if key in ("@type", "type") else _clean(item, key) for key, item in value.items()}

@@ -14,7 +14,6 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 from huggingface_hub.utils._fixes import yaml_dump
 
-from coralord_lightning.share.croissant.said import public
 from coralord_lightning.share.huggingface.licences import hub_licence
 from coralord_lightning.sources.address import public_url
 from coralord_lightning.spec.description import Description
@@ -48,7 +47,7 @@ class SplitFiles:
 def card_text(
     manifest: Manifest, description: Description | None, features: datasets.Features, splits: Iterable[SplitFiles]
 ) -> str:
-    """README.md of a folder of Parquet files."""
+    """README.md of a folder of Parquet files; what is said of the version has no secrets any more."""
     files = list(splits)
     said = description or Description(name="", descriptor={}, croissant_name="", croissant_sha256="", record_set="")
     body = [
@@ -164,7 +163,7 @@ def _source(item: Mapping[str, Any]) -> str:
 def _rebuild(manifest: Manifest, said: Description) -> list[str]:
     if not said.descriptor:
         return []
-    text = yaml_dump(public(said.descriptor), sort_keys=False).rstrip()
+    text = yaml_dump(said.descriptor, sort_keys=False).rstrip()
     return [
         f"With this descriptor, and what it names beside it:\n\n{_fenced(text, 'yaml')}",
         "```bash\npip install coralord-lightning\ncoral build DESCRIPTOR\n```",

@@ -15,14 +15,11 @@ import datasets
 import pyarrow as pa
 
 from coralord_lightning.errors import UsageError
-from coralord_lightning.spec.columns import arrow_schema
+from coralord_lightning.spec.columns import INTERVAL, arrow_schema
 from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.manifest import Column, Manifest
 
-__all__ = ["INTERVAL", "features_of", "require_split_names", "split_name"]
-
-INTERVAL = pa.struct([("months", pa.int32()), ("days", pa.int32()), ("nanoseconds", pa.int64())])
-"""How an interval is kept, which `datasets` has no word for."""
+__all__ = ["features_of", "require_split_names", "split_name"]
 
 _LANGUAGES = frozenset(
     """

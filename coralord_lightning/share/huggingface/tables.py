@@ -20,7 +20,8 @@ import pyarrow as pa
 from datasets.table import ConcatenationTable, InMemoryTable, MemoryMappedTable
 
 from coralord_lightning.errors import StoreError
-from coralord_lightning.share.huggingface.features import INTERVAL, split_name
+from coralord_lightning.share.huggingface.features import split_name
+from coralord_lightning.spec.columns import INTERVAL
 from coralord_lightning.spec.description import Description
 from coralord_lightning.spec.manifest import Manifest
 
