@@ -106,3 +106,21 @@ def shared_croissant() -> Path:
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy dataset's descriptor, for modules that name no other project."""
+    from toy_runs import toy_project
+
+    return toy_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
+    """A store in which the module's project is built."""
+    from coralord_lightning import load
+
+    home = tmp_path_factory.mktemp("store")
+    load(project, home=home)
+    return home

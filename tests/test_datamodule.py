@@ -30,18 +30,6 @@ from toy_runs import (
 pytestmark = THIRD_PARTY_WARNINGS
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
-    home = tmp_path_factory.mktemp("store")
-    load(project, home=home)
-    return home
-
-
 def _same(batch: Any) -> Any:
     return batch
 

@@ -7,26 +7,13 @@ from typing import Any
 
 import pytest
 
-from coralord_lightning import load
 from coralord_lightning.errors import CoralWarning, UsageError
 from coralord_lightning.stream.state import saved_state
-from toy_runs import PACKAGES, THIRD_PARTY_WARNINGS, example_module, lightning, toy_model, toy_project, toy_trainer
+from toy_runs import PACKAGES, THIRD_PARTY_WARNINGS, example_module, lightning, toy_model, toy_trainer
 
 pytestmark = THIRD_PARTY_WARNINGS
 
 QUIET: dict[str, Any] = {"num_sanity_val_steps": 0, "max_epochs": 3}
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
-    home = tmp_path_factory.mktemp("store")
-    load(project, home=home)
-    return home
 
 
 def watched(package: str, folder: Path, dm: Any, *, ckpt: Path | None = None, **options: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from coralord_lightning import CoralDataModule, load
+from coralord_lightning import CoralDataModule
 from coralord_lightning.errors import (
     CoralWarning,
     DataVersionMismatchError,
@@ -42,13 +42,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     toy_project(folder / "other", rows={"train": 9}, first=1000, fields="row, x, w")
     return toy_project(folder, fields="row, x, w")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
-    home = tmp_path_factory.mktemp("store")
-    load(project, home=home)
-    return home
 
 
 HOOKS = ("on_train_batch_end", "on_train_epoch_end", "on_validation_end")

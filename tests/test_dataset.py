@@ -21,19 +21,6 @@ from coralord_lightning.errors import (
 )
 from coralord_lightning.workspace import Version
 from hand_built import write_manifest
-from toy_runs import toy_project
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
-    home = tmp_path_factory.mktemp("store")
-    load(project, home=home)
-    return home
 
 
 def example_table(num_rows: int = 40) -> pa.Table:

@@ -16,18 +16,6 @@ from toy_runs import PACKAGES, THIRD_PARTY_WARNINGS, example_module, lightning, 
 pytestmark = THIRD_PARTY_WARNINGS
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
-    home = tmp_path_factory.mktemp("store")
-    load(project, home=home)
-    return home
-
-
 def loggers(package: str, folder: Path) -> list[Any]:
     kinds = lightning(package).loggers
     return [kinds.CSVLogger(folder / "csv"), kinds.TensorBoardLogger(folder / "tb")]

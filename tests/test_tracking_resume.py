@@ -27,18 +27,6 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
-    home = tmp_path_factory.mktemp("store")
-    load(project, home=home)
-    return home
-
-
-@pytest.fixture(scope="module")
 def version(project: Path, home: Path) -> Version:
     return load(project, home=home).version
 

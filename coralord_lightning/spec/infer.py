@@ -6,14 +6,23 @@ What it writes is the user's to change: nothing in it is a date, a random name, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from coralord_lightning.spec.infer_globs import includes_for
 from coralord_lightning.spec.infer_names import Names, SplitRule, image_split, slug, table_split
 
-__all__ = ["CONTEXT", "Inferred", "ObservedColumn", "ObservedFile", "ObservedFormat", "infer", "joined"]
+__all__ = [
+    "CONTEXT",
+    "Inferred",
+    "ObservedColumn",
+    "ObservedFile",
+    "ObservedFormat",
+    "infer",
+    "joined",
+    "split_record_set",
+]
 
 Json = Any
 ObservedFormat = Literal["parquet", "csv", "tsv", "jsonl", "image", "audio"]
@@ -277,7 +286,8 @@ def _record_sets(group: _Group, identity: str, node: Mapping[str, Json], names: 
     out: list[Json] = []
     if split is not None:
         called = next(word for word in ("split", "file_split", "split_of_file") if word not in taken)
-        out.append(_enumeration(names.unique(f"{identity}_splits"), split))
+        listed = names.unique(f"{identity}_splits")
+        out.append(split_record_set(listed, f"{listed}/name", split.values))
         fields.add_split(called, split, out[0]["key"]["@id"])
     if media:
         fields.add_media(group.format, paths, split)
@@ -287,8 +297,8 @@ def _record_sets(group: _Group, identity: str, node: Mapping[str, Json], names: 
     return out
 
 
-def _enumeration(identity: str, split: SplitRule) -> dict[str, Json]:
-    key = f"{identity}/name"
+def split_record_set(identity: str, key: str, splits: Iterable[str]) -> dict[str, Json]:
+    """The record set of the splits there are (cr:Split); `key` is the @id of the field of their names."""
     return {
         "@type": "cr:RecordSet",
         "@id": identity,
@@ -296,7 +306,7 @@ def _enumeration(identity: str, split: SplitRule) -> dict[str, Json]:
         "dataType": "cr:Split",
         "key": {"@id": key},
         "field": [{"@type": "cr:Field", "@id": key, "name": key, "dataType": "sc:Text"}],
-        "data": [{key: value} for value in split.values],
+        "data": [{key: split} for split in splits],
     }
 
 

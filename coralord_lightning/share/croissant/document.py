@@ -14,7 +14,7 @@ from coralord_lightning.share.croissant.parquet import ParquetFile
 from coralord_lightning.share.croissant.said import PREFIXES, carried, provenance
 from coralord_lightning.sources.address import without_secrets
 from coralord_lightning.spec.description import Description
-from coralord_lightning.spec.infer import CONTEXT
+from coralord_lightning.spec.infer import CONTEXT, split_record_set
 from coralord_lightning.spec.infer_names import Names, slug
 from coralord_lightning.spec.manifest import Manifest
 
@@ -144,16 +144,7 @@ def _distribution(files: Sequence[ParquetFile]) -> list[Json]:
 def _splits(manifest: Manifest, names: Names) -> _Listing:
     identity = names.unique("splits")
     key = names.unique(f"{identity}/name")
-    node = {
-        "@type": "cr:RecordSet",
-        "@id": identity,
-        "name": identity,
-        "dataType": "cr:Split",
-        "key": {"@id": key},
-        "field": [{"@type": "cr:Field", "@id": key, "name": key, "dataType": "sc:Text"}],
-        "data": [{key: split} for split in manifest.splits],
-    }
-    return _Listing(key=key, node=node)
+    return _Listing(key=key, node=split_record_set(identity, key, manifest.splits))
 
 
 def _split_field(manifest: Manifest, writer: FieldWriter, key: str) -> dict[str, Json]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from coralord_lightning.share.croissant.said import PREFIXES, carried, provenance
 from coralord_lightning.spec.description import Description
+from coralord_lightning.spec.infer import split_record_set
 from coralord_lightning.spec.manifest import Manifest
 
 __all__ = ["croissant_of_export"]
@@ -64,15 +65,7 @@ def _with_splits(document: Mapping[str, Any], splits: Sequence[str]) -> list[dic
         },
         "references": {"field": {"@id": "splits/name"}},
     }
-    listed = {
-        "@type": "cr:RecordSet",
-        "@id": "splits",
-        "name": "splits",
-        "dataType": "cr:Split",
-        "key": {"@id": "splits/name"},
-        "field": [{"@type": "cr:Field", "@id": "splits/name", "name": "splits/name", "dataType": "sc:Text"}],
-        "data": [{"splits/name": name} for name in splits],
-    }
+    listed = split_record_set("splits", "splits/name", splits)
     return [listed, rows | {"field": [field, *fields]}]
 
 
