@@ -39,7 +39,7 @@ def test_errors_and_states_are_coloured_where_that_is_wanted(tmp_path, monkeypat
     assert run(["status", str(digits.descriptor), "--home", str(tmp_path / "home")], out=out, err=err) == 0
     assert ("\x1b[31mmissing\x1b[0m" in out.getvalue()) is colored
     assert run(["show", "ff", "--home", str(tmp_path / "home")], out=out, err=err) == 1
-    assert ("\x1b[1;31mCORAL-E0605\x1b[0m zz"[:18] in err.getvalue()) is colored
+    assert ("\x1b[1;31mCORAL-E0605" in err.getvalue()) is colored
     assert ("\x1b" in out.getvalue() + err.getvalue()) is colored
 
 

@@ -116,7 +116,7 @@ def test_json_holds_the_script():
     assert "complete --command coral" in found["script"]
 
 
-def test_what_completes_is_not_imported_by_a_command():
+def test_what_completes_is_not_imported_by_a_command(tmp_path):
     code = "import sys\nfrom coralord_lightning.cli import main\nmain(['list', '--home', 'nowhere'])\n"
     code += "assert 'argcomplete' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
